@@ -1,0 +1,4 @@
+"""To be written."""
+HELP = "explain"
+def arguments(parser): ...
+def run(options): return 1

@@ -1,0 +1,176 @@
+"""Client-facing wire formats: how a request is read, and how answers, events and errors are written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ..jsontext import Json, JsonPath, JsonText
+from ..segments import Role, Segment
+from ..sse import SseEvent, encode_event
+
+if TYPE_CHECKING:
+    from ..exchange import Operation, Usage
+
+__all__ = ["Delta", "Dialect", "EventKind", "StreamEvent"]
+
+EventKind = Literal["open", "delta", "finish", "usage", "done", "error", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one text of the answer; ``id`` names choice, item and kind, and is stable in a stream."""
+
+    id: str
+    role: Role
+    text: str
+    path: JsonPath
+    format: Literal["text", "json"] = "text"
+
+
+class StreamEvent:
+    """One event of an answer. An event that no filter changed leaves as the bytes it came in."""
+
+    __slots__ = ("_body", "_deltas", "_dialect", "kind", "sse")
+
+    def __init__(self, dialect: Dialect, sse: SseEvent, kind: EventKind, body: JsonText | None = None) -> None:
+        self._dialect = dialect
+        self.sse = sse
+        self.kind: EventKind = kind
+        self._body = body
+        self._deltas: tuple[Delta, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"StreamEvent({self.kind})"
+
+    @property
+    def body(self) -> JsonText | None:
+        """The event's JSON, or None where it holds none."""
+        if self._body is None and self.sse.data and self.kind not in ("done", "other"):
+            self._body = JsonText(self.sse.data, self._dialect.read_json(self.sse.data))
+        return self._body
+
+    @property
+    def deltas(self) -> tuple[Delta, ...]:
+        """The pieces of text in this event, in order."""
+        if self._deltas is None:
+            body = self.body
+            self._deltas = tuple(self._dialect.deltas(body.value)) if body is not None else ()
+        return self._deltas
+
+    def replace(self, delta: Delta, text: str) -> StreamEvent:
+        """This event with ``text`` in the place of ``delta``; log probabilities of that choice are dropped."""
+        body = self.body
+        assert body is not None
+        body = self._dialect.after_edit(body.set(delta.path, text), delta.path)
+        return StreamEvent(self._dialect, self.sse, self.kind, body)
+
+    def only(self, delta: Delta, text: str) -> StreamEvent:
+        """A new event that carries ``text`` for ``delta``'s id and nothing else, shaped like this one.
+
+        What a filter that held text back uses to emit it later.
+        """
+        body = self.body
+        assert body is not None
+        value = self._dialect.delta_event(body.value, delta, text)
+        return self._dialect.make_event(value, "delta")
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes that leave for the client."""
+        if self._body is None or not self._body.edited:
+            return self.sse.raw
+        return encode_event(self._body.render(), self.sse.name)
+
+
+class Dialect(ABC):
+    """A wire format. Pure: holds no state, knows no provider and no network."""
+
+    name: ClassVar[str]
+    operation: ClassVar[Operation]
+    own_fields: ClassVar[tuple[str, ...]] = ("routing_hint",)
+    streams: ClassVar[bool] = True
+
+    @abstractmethod
+    def check(self, value: Json) -> None:
+        """Refuses what cannot be a request of this dialect.
+
+        Raises:
+            Refusal: 400 with the path of the fault in ``param``.
+        """
+
+    @abstractmethod
+    def wants_stream(self, value: Json) -> bool:
+        """Whether the client asked for events."""
+
+    @abstractmethod
+    def request_segments(self, value: Json) -> Iterator[Segment]:
+        """Every text of the request that a model will read."""
+
+    @abstractmethod
+    def response_segments(self, value: Json) -> Iterator[Segment]:
+        """Every text of a whole answer (or of an error body) that a client will read."""
+
+    @abstractmethod
+    def usage(self, value: Json) -> Usage | None:
+        """The usage that a whole answer or an event states, or None."""
+
+    @abstractmethod
+    def error_body(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+        """An error in the shape that this dialect's clients parse."""
+
+    def error_event(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+        """The last event of a stream that broke. Nothing that looks like an ending follows it."""
+        return encode_event(self.error_body(status, code, message, type, param, request_id))
+
+    def prepare(self, body: JsonText, *, max_output_tokens: int | None) -> JsonText:
+        """The body as it goes upstream: usage asked for on streams, output capped."""
+        return body
+
+    def model_name(self, body: JsonText, upstream_model: str) -> JsonText:
+        """The body with the upstream's own name of the model."""
+        return body if body.get("model") == upstream_model else body.set(("model",), upstream_model)
+
+    def asked_for_usage(self, value: Json) -> bool:
+        """Whether the client itself asked for the usage event."""
+        return True
+
+    def after_edit(self, body: JsonText, path: JsonPath) -> JsonText:
+        """Drops what no longer fits the text at ``path``."""
+        return body
+
+    # -- streams ----------------------------------------------------------------------------
+    def read_json(self, data: bytes) -> Json:
+        """An event's JSON; raises ``JsonTextError`` where it is none."""
+        from ..jsontext import strict_loads
+
+        return strict_loads(data)
+
+    def kind(self, event: SseEvent, *, opened: bool) -> EventKind:
+        """What an event is. Before ``opened`` it is read fully, afterwards by the cheapest sure sign."""
+        raise NotImplementedError
+
+    def deltas(self, value: Json) -> Iterable[Delta]:
+        """The pieces of text in an event."""
+        return ()
+
+    def delta_event(self, like: Json, delta: Delta, text: str) -> Json:
+        """An event's value that carries only ``text``, shaped like ``like``."""
+        raise NotImplementedError
+
+    def make_event(self, value: Json, kind: EventKind) -> StreamEvent:
+        """An event of our own making."""
+        import orjson
+
+        data = orjson.dumps(value)
+        return StreamEvent(self, SseEvent(encode_event(data), data), kind, JsonText(data, value))
+
+    def assemble(self, events: Iterable[StreamEvent]) -> Json:
+        """The whole answer that a finished stream amounts to."""
+        raise NotImplementedError
+
+    def replay(self, value: Json, *, usage: bool) -> list[bytes]:
+        """A whole answer as the events of a stream, the terminal one included."""
+        raise NotImplementedError

@@ -1,0 +1,534 @@
+"""One client request and all that becomes of it, from its head to the settled receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from .errors import UpstreamError
+from .jsontext import Json, JsonPath, JsonText
+from .segments import Segment
+from .verdicts import Signal
+
+if TYPE_CHECKING:
+    from .dialects import Dialect
+    from .fork import ForkResult
+    from .host import Host
+    from .provider import Provider
+
+__all__ = [
+    "Attempt", "Bounds", "Exchange", "Failure", "Head", "Operation", "Outcome", "Principal", "Receipt",
+    "Request", "Response", "Slot", "Target", "TlsPeer", "Usage",
+]  # fmt: skip
+
+Operation = Literal["chat", "embeddings", "rerank", "images", "speech", "transcription", "count_tokens"]
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """A component's own typed, private place on the exchange: keyed by identity, never by name.
+
+    >>> seen = Slot[int]("seen")
+    >>> exchange[seen] = 1
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. ``models`` None means no list of its own; ``scopes`` holds ``admin`` for operators."""
+
+    subject: str
+    tenant: str = "default"
+    roles: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
+    issuer: str = ""
+    key_id: str = ""
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPeer:
+    """The verified client certificate of a mutual-TLS connection."""
+
+    subject: str
+    sans: tuple[str, ...]
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The request's head as it stood when it was complete; trailers never join it."""
+
+    method: str
+    path: str
+    headers: Sequence[tuple[bytes, bytes]]
+    client: str = ""
+    tls: TlsPeer | None = None
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of the header ``name`` (lower case), or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of the header ``name`` (lower case), in order."""
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens, as the upstream counted them or, where it did not say, ``estimated``.
+
+    ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning ones.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider, a model, and what the catalogue knows of the pair.
+
+    ``model`` is the name that clients ask for, ``upstream_model`` the one sent upstream.
+    Prices are nano-dollars per token, None where unknown (unknown is not zero).
+    """
+
+    provider: str
+    model: str
+    upstream_model: str
+    priority: int = 100
+    fallback: bool = False
+    on_prem: bool = False
+    region: str = ""
+    operations: frozenset[str] = frozenset({"chat"})
+    input_price: int | None = None
+    output_price: int | None = None
+    capabilities: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``provider:model``."""
+        return f"{self.provider}:{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What policy allows this exchange. ``None`` is no restriction; bounds are only ever narrowed."""
+
+    providers: frozenset[str] | None = None
+    regions: frozenset[str] | None = None
+    on_prem: bool = False
+    max_output_tokens: int | None = None
+    redact: frozenset[str] = frozenset()
+
+    def narrow(
+        self,
+        *,
+        providers: frozenset[str] | None = None,
+        regions: frozenset[str] | None = None,
+        on_prem: bool = False,
+        max_output_tokens: int | None = None,
+        redact: frozenset[str] = frozenset(),
+    ) -> Bounds:
+        """The intersection of these bounds and the given ones."""
+        caps = [cap for cap in (self.max_output_tokens, max_output_tokens) if cap is not None]
+        return Bounds(
+            _both(self.providers, providers),
+            _both(self.regions, regions),
+            self.on_prem or on_prem,
+            min(caps, default=None),
+            self.redact | redact,
+        )
+
+    def admit(self, target: Target) -> bool:
+        """Whether ``target`` may be called."""
+        return (
+            (self.providers is None or target.provider in self.providers)
+            and (self.regions is None or target.region in self.regions)
+            and (not self.on_prem or target.on_prem)
+        )
+
+
+UNBOUNDED = Bounds()
+
+
+def _both(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended; what the yield of ``on_attempt`` returns, exactly once.
+
+    Times are seconds of the host's monotonic clock, counted from the attempt's start.
+    """
+
+    status: Literal["complete", "failed", "cancelled", "skipped"]
+    error: UpstreamError | None = None
+    http_status: int | None = None
+    committed: bool = False
+    first_token_s: float | None = None
+    duration_s: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    bytes_sent: int = 0
+    reset_after_s: float | None = None
+
+
+class Attempt:
+    """One try at one target, with its own copy-on-write view of the request."""
+
+    __slots__ = ("body", "deadline", "first_byte_at", "headers", "number", "outcome", "prefill", "started", "target")
+
+    def __init__(self, target: Target, number: int, body: JsonText, started: float, deadline: float) -> None:
+        self.target = target
+        self.number = number
+        self.body = body
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.started = started
+        self.deadline = deadline
+        self.first_byte_at: float | None = None
+        self.outcome: Outcome | None = None
+        self.prefill: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.number}, {self.target.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What ``on_failure`` is told: where and how the attempt failed, and what is left.
+
+    ``kind`` is stable: ``skipped``, ``connect_error``, ``timeout``, ``closed``, ``protocol``, ``status``,
+    ``rate_limited``, ``overloaded``, ``credential``, ``context_length``, ``content_filter``, ``bad_request``.
+    """
+
+    stage: str
+    kind: str
+    attempt: Attempt
+    http_status: int | None
+    committed: bool
+    targets_left: tuple[Target, ...]
+    time_left_s: float
+    retry_after_s: float | None = None
+    skip_reason: str | None = None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What the exchange used and cost, settled exactly once. Costs are nano-dollars, None if unpriced."""
+
+    exchange_id: str
+    at: float
+    tenant: str
+    subject: str
+    operation: str
+    dialect: str
+    model: str
+    provider: str
+    status: int
+    ended: Literal["complete", "failed", "cancelled", "refused"]
+    code: str
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost: int | None
+    streamed: bool
+    first_token_ms: float | None
+    duration_ms: float
+    purpose: str = ""
+    parent: str = ""
+
+
+class Request:
+    """The request's body as the walk has left it so far: read freely, write through ``set`` and ``replace``."""
+
+    __slots__ = ("_exchange", "body", "sent", "stream")
+
+    def __init__(self, exchange: Exchange, body: JsonText) -> None:
+        self._exchange = exchange
+        self.sent = body  # as the client sent it: what `when` is decided on
+        self.body = body
+        self.stream = exchange.dialect.wants_stream(body.value)
+
+    @property
+    def model(self) -> str:
+        """The model that is asked for, as the walk has left it."""
+        model = self.body.get("model")
+        return model if isinstance(model, str) else ""
+
+    def segments(self) -> Iterator[Segment]:
+        """Every text that the model will read."""
+        return self._exchange.dialect.request_segments(self.body.value)
+
+    def replace(self, segment: Segment, text: str) -> None:
+        """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""
+        if segment.signed or segment.format == "opaque":
+            raise ValueError(f"segment {segment.id} is {'signed' if segment.signed else 'opaque'} and cannot be replaced")
+        self.body = self.body.set(segment.path, text)
+
+    def set(self, path: JsonPath, value: Json) -> None:
+        """Sets one member; everything beside it keeps its bytes."""
+        self.body = self.body.set(path, value)
+
+    def remove(self, path: JsonPath) -> None:
+        """Removes one member, where it is there."""
+        self.body = self.body.remove(path)
+
+
+class Response:
+    """A whole answer on its way to the client: what ``on_response`` reviews."""
+
+    __slots__ = ("_exchange", "body", "headers", "replay", "status")
+
+    def __init__(
+        self, exchange: Exchange, status: int, body: JsonText, headers: list[tuple[bytes, bytes]], *, replay: bool = False
+    ) -> None:
+        self._exchange = exchange
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.replay = replay
+
+    def segments(self) -> Iterator[Segment]:
+        """Every text that the model wrote, or the upstream's error text."""
+        return self._exchange.dialect.response_segments(self.body.value)
+
+    def replace(self, segment: Segment, text: str) -> None:
+        """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""
+        if segment.signed or segment.format == "opaque":
+            raise ValueError(f"segment {segment.id} cannot be replaced")
+        self.body = self.body.set(segment.path, text)
+
+
+class Exchange:
+    """What every hook is given. Facts, slots, bounds, signals and reply headers may be written; writes
+    of a hook that fails, times out or runs in shadow are taken back.
+    """
+
+    __slots__ = (
+        "_facts", "_journal", "_reader_shadow", "_reply_headers", "_shadow_facts", "_signals", "_slots",
+        "attempts", "bounds", "client_gone", "client_request_id", "committed", "deadline", "dialect", "drops", "head", "host", "id",
+        "operation", "outcome", "parent", "pipeline", "purpose", "raw_body", "receipt", "request", "shadowed", "started",
+        "status", "timeline", "usage", "first_token_at", "bytes_sent", "ended", "code", "when", "settled",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, pipeline: Any, head: Head, operation: Operation, dialect: Dialect, id: str) -> None:
+        self.host = host
+        self.pipeline = pipeline
+        self.head = head
+        self.operation: Operation = operation
+        self.dialect = dialect
+        self.id = id
+        self.started = time.monotonic()
+        self.deadline = self.started + pipeline.deadline_s
+        self.request: Request = None  # type: ignore[assignment]
+        self.raw_body = b""
+        self.bounds = UNBOUNDED
+        self.attempts: list[Attempt] = []
+        self.usage = Usage()
+        self.outcome: Outcome | None = None
+        self.receipt: Receipt | None = None
+        self.status = 0
+        self.code = ""
+        self.ended: Literal["complete", "failed", "cancelled", "refused"] = "failed"
+        self.drops: list[tuple[str, str, int]] = []
+        self.committed = False
+        self.settled = False
+        self.client_gone = False
+        self.client_request_id = ""
+        self.bytes_sent = 0
+        self.first_token_at: float | None = None
+        self.parent: Exchange | None = None
+        self.purpose = ""
+        self.timeline: list[tuple[str, str, float, float, str]] | None = None
+        self.shadowed: list[tuple[str, str, str]] = []
+        self.when: dict[int, bool] = {}
+        self._facts: dict[str, object] = {}
+        self._shadow_facts: dict[str, object] = {}
+        self._signals: list[Signal] = []
+        self._slots: dict[object, object] = {}
+        self._reply_headers: dict[bytes, bytes] = {}
+        self._journal: list[tuple[str, Any, Any]] = []
+        self._reader_shadow = False
+
+    def __repr__(self) -> str:
+        return f"Exchange({self.id}, {self.operation}, {self.dialect.name})"
+
+    @property
+    def request_id(self) -> str:
+        """The id that the client sees: its own where it sent one, else the exchange's."""
+        return self.client_request_id or self.id
+
+    # -- facts ------------------------------------------------------------------------------
+    def fact(self, name: str) -> Any:
+        """The value of a fact, or None where nobody has put it."""
+        if self._reader_shadow and name in self._shadow_facts:
+            return self._shadow_facts[name]
+        return self._facts.get(name)
+
+    def set_fact(self, name: str, value: object) -> None:
+        """Puts a fact; only components that declare it in ``provides`` may."""
+        self._journal.append(("fact", name, self._facts.get(name, _ABSENT)))
+        self._facts[name] = value
+
+    @property
+    def principal(self) -> Principal | None:
+        """The fact ``principal``."""
+        value = self.fact("principal")
+        return value if isinstance(value, Principal) else None
+
+    def signal(self, signal: Signal) -> None:
+        """Adds a risk observation."""
+        self._journal.append(("signal", None, None))
+        self._signals.append(signal)
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The risk observations so far; those of shadow components only for shadow components."""
+        if self._reader_shadow:
+            return tuple(self._signals)
+        return tuple(signal for signal in self._signals if not signal.shadow)
+
+    # -- slots ------------------------------------------------------------------------------
+    def __getitem__(self, slot: Slot[T]) -> T:
+        return self._slots[slot]  # type: ignore[return-value]
+
+    def __setitem__(self, slot: Slot[T], value: T) -> None:
+        self._journal.append(("slot", slot, self._slots.get(slot, _ABSENT)))
+        self._slots[slot] = value
+
+    def get(self, slot: Slot[T]) -> T | None:
+        """What the component put into its slot, or None."""
+        return self._slots.get(slot)  # type: ignore[return-value]
+
+    def take(self, slot: Slot[T]) -> T | None:
+        """What the component put into its slot, which is empty afterwards."""
+        return self._slots.pop(slot, None)  # type: ignore[return-value]
+
+    # -- reply, bounds, deadline ------------------------------------------------------------
+    def reply_header(self, name: bytes, value: bytes) -> None:
+        """Sets a header of the answer; possible until commit."""
+        if self.committed:
+            raise RuntimeError("the head has left: reply headers can be written until commit")
+        self._journal.append(("reply", name, self._reply_headers.get(name, _ABSENT)))
+        self._reply_headers[name] = value
+
+    @property
+    def reply_headers(self) -> Mapping[bytes, bytes]:
+        """The headers that components have set on the answer."""
+        return self._reply_headers
+
+    def narrow(self, **bounds: Any) -> None:
+        """Narrows ``bounds`` (see ``Bounds.narrow``); there is no way to widen them."""
+        self._journal.append(("bounds", None, self.bounds))
+        self.bounds = self.bounds.narrow(**bounds)
+
+    def shorten_deadline(self, seconds_from_now: float) -> None:
+        """Brings the deadline forward; a later one is ignored."""
+        self._journal.append(("deadline", None, self.deadline))
+        self.deadline = min(self.deadline, time.monotonic() + seconds_from_now)
+
+    @property
+    def candidates(self) -> tuple[Target, ...]:
+        """All targets of the catalogue that could serve this exchange, within its bounds."""
+        targets = self.pipeline.catalogue.targets(self.request.model, self.operation)
+        if self.bounds is UNBOUNDED:
+            return targets  # type: ignore[no-any-return]
+        return tuple(target for target in targets if self.bounds.admit(target))
+
+    def provider(self, target: Target) -> Provider:
+        """The provider component behind ``target``."""
+        return self.pipeline.providers[target.provider]  # type: ignore[no-any-return]
+
+    def drop(self, target: Target, reason: str, status: int = 503) -> None:
+        """Explains why ``on_route`` left ``target`` out; the last reason decides how an empty list is refused."""
+        self.drops.append((target.name, reason, status))
+
+    async def fork(self, target: Target, purpose: str) -> ForkResult:
+        """Calls a model as a child of this exchange, within its bounds, with its own receipt.
+
+        The only way for a component to reach a model. A fork cannot fork; forks wait in a bounded queue.
+
+        Raises:
+            QueueFull: too many forks are waiting.
+            Refusal: the target is outside the bounds, or the child was refused.
+        """
+        return await self.pipeline.fork(self, target, purpose)  # type: ignore[no-any-return]
+
+    # -- staging (the kernel's) ---------------------------------------------------------------
+    def mark(self) -> tuple[int, JsonText | None]:
+        """Where the journal stands: what ``roll_back`` returns to."""
+        return len(self._journal), self.request.body if self.request is not None else None
+
+    def roll_back(self, mark: tuple[int, JsonText | None]) -> list[tuple[str, Any, Any]]:
+        """Takes back every write since ``mark``; returns what was taken back, newest first."""
+        length, body = mark
+        undone = []
+        while len(self._journal) > length:
+            kind, key, old = self._journal.pop()
+            if kind == "fact":
+                undone.append((kind, key, self._facts.get(key)))
+                _restore(self._facts, key, old)
+            elif kind == "slot":
+                # The value stays reachable for its owner's on_settle only if it was there before.
+                undone.append((kind, key, self._slots.get(key)))
+                _restore(self._slots, key, old)
+            elif kind == "reply":
+                undone.append((kind, key, self._reply_headers.get(key)))
+                _restore(self._reply_headers, key, old)
+            elif kind == "signal":
+                undone.append((kind, None, self._signals.pop()))
+            elif kind == "bounds":
+                undone.append((kind, None, self.bounds))
+                self.bounds = old
+            elif kind == "deadline":
+                undone.append((kind, None, self.deadline))
+                self.deadline = old
+        if body is not None and self.request.body is not body:
+            undone.append(("body", None, None))
+            self.request.body = body
+        return undone
+
+    def keep_as_shadow(self, undone: list[tuple[str, Any, Any]]) -> None:
+        """Keeps a shadow component's facts, signals and slots where only shadow components see them."""
+        for kind, key, value in reversed(undone):
+            if kind == "fact":
+                self._shadow_facts[key] = value
+            elif kind == "slot":
+                self._slots[key] = value
+            elif kind == "signal":
+                self._signals.append(replace(value, shadow=True))
+
+
+class _Absent:
+    __slots__ = ()
+
+
+_ABSENT = _Absent()
+
+
+def _restore(mapping: dict[Any, Any], key: Any, old: Any) -> None:
+    if old is _ABSENT:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = old

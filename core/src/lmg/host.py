@@ -1,0 +1,145 @@
+"""What the kernel gives to components: clock, HTTP client, tasks, services, secrets, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import QueueFull
+from .services.embedded import EstimatingTokenizer, FileCounters, FileLedger, FileSecrets, MemoryCounters, MemoryLedger
+from .telemetry import Recorder
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .services import CounterStore, Ledger, Secrets, Tokenizer
+
+__all__ = ["Clock", "Host", "Worker"]
+
+log = logging.getLogger("lmg")
+
+
+class Clock:
+    """The time; the testing kit has one that stands still until told."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        await asyncio.sleep(seconds)
+
+
+class Worker:
+    """A background task with a bounded queue: ``offer`` never waits, what does not fit is counted and refused."""
+
+    def __init__(self, name: str, handle: Callable[[Any], Awaitable[None]], *, size: int) -> None:
+        self.name = name
+        self.dropped = 0
+        self.failed = 0
+        self._handle = handle
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(size)
+
+    def offer(self, item: object) -> bool:
+        """Enqueues ``item``; False (and one more in ``dropped``) where the queue is full."""
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            return False
+        return True
+
+    async def run(self) -> None:
+        while True:
+            item = await self._queue.get()
+            try:
+                await self._handle(item)
+            except Exception as error:  # the plugin barrier: a worker outlives a bad item
+                self.failed += 1
+                log.error("worker_failed", extra={"worker": self.name, "error": type(error).__name__})
+            finally:
+                self._queue.task_done()
+
+    async def drain(self) -> None:
+        """Returns when everything offered before has been handled."""
+        await self._queue.join()
+
+
+class Host:
+    """One per process; it outlives pipelines, so what it holds survives a reload."""
+
+    MAX_TASKS: Final = 10_000
+
+    def __init__(self, *, state_dir: Path | None = None, secrets_dir: Path | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.state_dir = state_dir
+        self.metrics = Recorder()
+        self.counters: CounterStore
+        self.ledger: Ledger
+        if state_dir is not None:
+            self.counters = FileCounters(state_dir / "counters.sqlite")
+            self.ledger = FileLedger(state_dir / "ledger.sqlite")
+        else:
+            self.counters = MemoryCounters(self.clock.monotonic)
+            self.ledger = MemoryLedger()
+        self.tokenizer: Tokenizer = EstimatingTokenizer()
+        self.secrets: Secrets = FileSecrets(secrets_dir)
+        self.component_errors = self.metrics.counter(
+            "lmg_component_errors_total", "Failures of components, by hook.", ("component", "hook")
+        )
+        self._http: httpx.AsyncClient | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """A pooled client for the control plane (JWKS, OPA, webhooks); never for a model's upstream."""
+        if self._http is None:
+            import httpx
+
+            self._http = httpx.AsyncClient(timeout=10.0, trust_env=False, follow_redirects=False)
+        return self._http
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Runs ``work`` in the background; it is cancelled at shutdown, its failure is logged.
+
+        Raises:
+            QueueFull: 10,000 tasks run already.
+        """
+        if len(self._tasks) >= self.MAX_TASKS:
+            work.close()
+            raise QueueFull(f"{self.MAX_TASKS} background tasks run already")
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def worker(self, name: str, handle: Callable[[Any], Awaitable[None]], *, size: int) -> Worker:
+        """A running ``Worker`` whose queue holds at most ``size`` items."""
+        worker = Worker(name, handle, size=size)
+        self.spawn(worker.run(), name=f"worker:{name}")
+        return worker
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_failed", extra={"task": task.get_name(), "error": type(error).__name__})
+
+    async def aclose(self) -> None:
+        """Ends the tasks, flushes the ledger, closes the client."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._http is not None:
+            await self._http.aclose()
+        for service in (self.ledger, self.counters):
+            if isinstance(service, FileLedger | FileCounters):
+                await asyncio.to_thread(service.close)

@@ -1,0 +1,266 @@
+"""A streamed answer between its first event and its end: what passes, what is held, what counts as broken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from .bounded import Deadline
+from .compiler import ComponentFailed
+from .dialects import EventKind, StreamEvent
+from .errors import Refusal, UpstreamError
+from .exchange import Outcome
+from .provider import ProviderConfig, Reply
+from .sse import EventSplitter, SseEvent
+from .streams import FilterChain, Held, StreamFilter, component_refusal, refusal_of
+from .verdicts import Deny
+
+if TYPE_CHECKING:
+    from .attempts import Scope
+    from .compiler import Step
+    from .lifecycle import Walk
+
+__all__ = ["OpenStream"]
+
+MAX_OPENING = 64
+_NO_EVENTS: list[SseEvent] = []
+
+
+class OpenStream:
+    """One attempt's answer as events. ``open`` goes as far as the first output, so that a failure before it
+    can still move on; ``pump`` goes on to the terminal event, which is left for after ``on_settle``.
+    """
+
+    __slots__ = (
+        "_chunks", "_dialect", "_hide_usage", "_opened", "_opening", "_pending", "_reply", "_scope", "_splitter", "_stall_s",
+        "chain", "deltas", "headers", "terminal",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, reply: Reply, config: ProviderConfig, headers: list[tuple[bytes, bytes]]) -> None:
+        assert reply.chunks is not None
+        exchange = scope._walk.exchange
+        self._scope = scope
+        self._reply = reply
+        self._chunks = reply.chunks
+        self._dialect = exchange.dialect
+        self._splitter = EventSplitter()
+        self._stall_s = config.stall_timeout_ms / 1000
+        self._hide_usage = not self._dialect.asked_for_usage(exchange.request.sent.value)
+        self._opened = False
+        self._opening: list[StreamEvent] = []
+        self._pending: list[bytes] = []
+        self.headers = headers
+        self.chain = FilterChain(exchange, ())
+        self.deltas = 0
+        self.terminal = b""
+
+    # -- before commit ------------------------------------------------------------------------
+    async def open(self, walk: Walk, limit: Deadline) -> None:
+        """Reads on until something can leave for the client (or the answer is complete).
+
+        Raises:
+            UpstreamError: the stream failed; nothing has left.
+            Refusal: a filter denied.
+        """
+        loop = walk.pipeline.loop
+        async for chunk in self._chunks:
+            await self._take(walk, self._splitter.feed(chunk))
+            if self._pending or self.terminal:
+                return
+            if self._opened:
+                limit.rearm(min(loop.time() + self._stall_s, self._scope.attempt.deadline - time.monotonic() + loop.time()))
+        await self._take(walk, self._splitter.finish())
+        if not self.terminal:
+            raise self._ended_early("first_token")
+
+    async def _take(self, walk: Walk, events: Sequence[SseEvent]) -> None:
+        """Handles events into ``_pending``; sets ``terminal`` at the terminal one and ignores what follows."""
+        pending = self._pending
+        kind_of = self._dialect.kind
+        for sse in events:
+            if self.terminal:
+                return
+            kind = kind_of(sse, opened=self._opened)
+            if kind == "delta" and self._opened and not self.chain:
+                self.deltas += 1
+                pending.append(sse.raw)
+                continue
+            await self._take_other(walk, sse, kind)
+
+    async def _take_other(self, walk: Walk, sse: SseEvent, kind: EventKind) -> None:
+        if kind == "other":
+            if self._opened:
+                self._pending.append(sse.raw)
+            elif len(self._opening) < MAX_OPENING:
+                self._opening.append(StreamEvent(self._dialect, sse, kind))
+            return
+        if kind == "error":
+            raise self._error_event(sse)
+        exchange = walk.exchange
+        if kind in ("usage", "finish") or (sse.data is not None and b'"usage":{' in sse.data):
+            usage = self._dialect.usage(orjson.loads(sse.data or b"null"))
+            if usage is not None:
+                exchange.usage = usage
+        event = StreamEvent(self._dialect, sse, kind)
+        if not self._opened:
+            real = sum(1 for held in self._opening if held.kind == "open")
+            if kind == "open" and not real:
+                self._opening.append(event)  # held until the next one, so that a failure there can still move on
+                return
+            self._opened = True
+            now = time.monotonic()
+            self._scope.attempt.first_byte_at = now
+            if exchange.first_token_at is None:
+                exchange.first_token_at = now
+            await self._open_filters(walk)
+            for held in self._opening:
+                await self._pass(held)
+            self._opening = []
+        if kind == "delta":
+            self.deltas += 1
+        if kind == "done":
+            for last in await self.chain.finish():
+                self._pending.append(last.raw)
+            self.terminal = sse.raw
+        elif kind != "usage":
+            await self._pass(event)
+        elif not self._hide_usage:
+            if self.chain:
+                # Held text must not come after the usage event, which says that the answer is complete.
+                for last in await self.chain.finish():
+                    self._pending.append(last.raw)
+            self._pending.append(sse.raw)
+
+    async def _pass(self, event: StreamEvent) -> None:
+        if self.chain and event.kind != "other":
+            for out in await self.chain.feed(event):
+                self._pending.append(out.raw)
+        else:
+            self._pending.append(event.sse.raw)
+
+    async def _open_filters(self, walk: Walk) -> None:
+        exchange = walk.exchange
+        found: list[tuple[Step, StreamFilter]] = []
+        try:
+            for step in walk.plan.up_stream:
+                if step.hook == "on_response":
+                    if step.when is None or step.applies(exchange):
+                        found.append((step, Held(step, exchange, walk.pipeline.max_held_bytes)))
+                    continue
+                try:
+                    opened = await step.call(exchange)
+                except ComponentFailed as failed:
+                    if step.allow:
+                        continue
+                    raise component_refusal(failed) from failed
+                if isinstance(opened, Deny):
+                    raise refusal_of(opened, step.name)
+                if opened is not None:
+                    found.append((step, opened))
+        finally:
+            self.chain = FilterChain(exchange, found)
+
+    # -- after commit -------------------------------------------------------------------------
+    async def pump(self, walk: Walk) -> None:
+        """Passes events on as they arrive, up to the terminal one. The client's pace is the upstream's.
+
+        Raises:
+            UpstreamError: the stream broke, stalled, or ended without its terminal event.
+            Refusal: a filter denied.
+        """
+        loop = walk.pipeline.loop
+        exchange = walk.exchange
+        end = loop.time() + self._scope.attempt.deadline - time.monotonic()
+        stall_s = self._stall_s
+        pending = self._pending
+        try:
+            with Deadline(loop, min(end, loop.time() + stall_s)) as limit:
+                await self._send(walk, limit)
+                if not self.terminal:
+                    async for chunk in self._chunks:
+                        await self._take(walk, self._splitter.feed(chunk))
+                        if pending:
+                            await self._send(walk, limit)
+                        limit.push(min(end, loop.time() + stall_s))
+                        if self.terminal:
+                            break
+                    else:
+                        await self._take(walk, self._splitter.finish())
+                        await self._send(walk, limit)
+        except TimeoutError:
+            raise UpstreamError("stream", "timeout", f"no event for {stall_s:.1f} s, or past the deadline") from None
+        if not self.terminal:
+            raise self._ended_early("stream")
+        self._estimate(walk)
+        await self._scope.close(Outcome("complete", http_status=self._reply.status))
+        self.chain.close()
+        del exchange
+
+    async def _send(self, walk: Walk, limit: Deadline) -> None:
+        pending = self._pending
+        if not pending:
+            return
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        limit.active = False
+        if not walk.exchange.committed:
+            await walk._commit_stream(self.headers)
+        await walk._write(data)
+        limit.active = True
+
+    async def fail(self, walk: Walk, refusal: Refusal | None, error: UpstreamError | None) -> None:
+        """Ends the attempt of a stream that broke (``error``) or that a component refused (``refusal``)."""
+        self._estimate(walk)
+        await self._scope.close(Outcome("failed" if error is not None else "cancelled", error, self._reply.status))
+        await self._close()
+
+    async def cancelled(self, walk: Walk) -> None:
+        """Ends the attempt of a stream whose client has left: the upstream call is closed at once."""
+        await self._close()
+        self._estimate(walk)
+        await self._scope.close(Outcome("cancelled", None, self._reply.status))
+
+    async def drain(self) -> None:
+        """After the terminal event: reads what ends the upstream's framing, so that its connection can be kept."""
+        try:
+            async with asyncio.timeout(1.0):
+                async for _ in self._chunks:
+                    pass
+        except (TimeoutError, UpstreamError):
+            pass
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self.chain.close()
+        closer = getattr(self._chunks, "aclose", None)
+        if closer is not None:
+            await closer()
+
+    def _estimate(self, walk: Walk) -> None:
+        from .attempts import estimate_usage
+
+        if walk.exchange.usage.estimated:
+            # An event is about a token; nobody's count says more.
+            estimate_usage(walk.exchange, self.deltas)
+
+    def _ended_early(self, stage: str) -> UpstreamError:
+        left = len(self._splitter.rest)
+        return UpstreamError(stage, "closed", f"the stream ended without its terminal event ({left} bytes of an unfinished one)")  # type: ignore[arg-type]
+
+    def _error_event(self, sse: SseEvent) -> UpstreamError:
+        if self._opened:
+            return UpstreamError("stream", "error_event", "the upstream sent an error event")
+        from .attempts import StatusFailure
+
+        try:
+            stated = orjson.loads(sse.data or b"")["error"]
+            code = stated.get("status") or stated.get("code")
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return UpstreamError("first_token", "protocol", "an event that is not JSON")
+        status = code if type(code) is int and 400 <= code < 600 else 502
+        return StatusFailure(Reply(status, self._reply.headers, sse.data))

@@ -1,0 +1,271 @@
+"""The front door: uvicorn's httptools protocol, made strict.
+
+Six duties: the header list is frozen when the head is complete (trailers never join it); exactly one
+valid Host; Upgrade is ignored; absolute deadlines for head and body, and a minimum rate; bytes are
+counted while they are read; the connection closes after any 4xx that came from parsing.
+Source: RFC 9112 §2–§7, RFC 9110 §7.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ..dialects.openai_errors import error_body
+from ..exchange import TlsPeer
+
+if TYPE_CHECKING:
+    from ..config import Limits
+
+__all__ = ["FrontDoor", "make_protocol"]
+
+_HOST: Final = re.compile(rb"^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$")
+_GRACE_S: Final = 5.0
+_LINGER_S: Final = 2.0
+_DISCARD: Final = 4 * 2**20
+
+
+class _Rejected(Exception):
+    """Raised inside a parser callback to stop parsing."""
+
+
+class FrontDoor(HttpToolsProtocol):
+    """One client connection."""
+
+    limits: Limits
+    allowed_hosts: frozenset[bytes]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn lets data follow a request that announced its end; here that is an error.
+        self.parser = httptools.HttpRequestParser(self)
+        self.access_log = False
+        self.timeout_keep_alive = self.limits.idle_timeout_s  # type: ignore[assignment]
+        self._head_bytes = 0
+        self._head_done = False
+        self._body_bytes = 0
+        self._body_since = 0.0
+        self._reading = False
+        self._refused: tuple[int, str, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._replayed: list[tuple[bytes, bytes]] | None = None
+        self._tls: TlsPeer | None = None
+        self._lingering = False
+        self._discarded = 0
+
+    # -- connection -----------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self._tls = tls_peer(tls)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(503, "overloaded", "The gateway has too many connections.")
+            return
+        self._timer = self.loop.call_later(self.limits.head_timeout_s, self._head_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        cycle = self.cycle
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        if cycle is not None and not cycle.response_complete:
+            gone: Callable[[], None] | None = cycle.scope.get("lmg.gone")  # type: ignore[attr-defined]
+            if gone is not None:
+                gone()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            self._discarded += len(data)
+            if self._discarded > _DISCARD:
+                self.transport.abort()
+            return
+        if self.parser is None:
+            return
+        self._unset_keepalive_if_required()
+        if not self._reading and self._timer is None:
+            self._timer = self.loop.call_later(self.limits.head_timeout_s, self._head_late)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            status, code, message = self._refused or (400, "invalid_http", "The request is not valid HTTP/1.1.")
+            self._refused = None
+            self._refuse(status, code, message)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """A clean refusal by the parser, then the end: what follows on this connection cannot be trusted."""
+        if self._refused is not None:
+            return
+        self._refused = (status, code, message)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = error_body(status, code, message, "invalid_request_error" if status < 500 else "server_error", None, "")
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            gone: Callable[[], None] | None = cycle.scope.get("lmg.gone")  # type: ignore[attr-defined]
+            if gone is not None:
+                gone()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closes without a reset: a client that is still sending could lose the answer to one."""
+        if self._lingering:
+            return
+        self._lingering = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+            self._timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Serves a request with Upgrade as if it had none (RFC 9110 §7.8 lets a server ignore it)."""
+        method = self.parser.get_method()
+        if method == b"CONNECT" or self._replayed is not None:
+            self._refuse(405 if method == b"CONNECT" else 400, "method_not_allowed", "This method is not supported.")
+            return
+        headers = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection", b"http2-settings")]
+        head = b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"])
+        self.parser = httptools.HttpRequestParser(self)
+        self._replayed = headers
+        try:
+            self.data_received(head + rest)
+        finally:
+            self._replayed = None
+
+    # -- deadlines ------------------------------------------------------------------------------
+    def _head_late(self) -> None:
+        self._timer = None
+        if self._head_done or (self.cycle is not None and not self.cycle.response_complete):
+            return
+        if self._head_bytes or self.cycle is None:
+            self._refuse(408, "head_timeout", "The request's head did not arrive in time.")
+
+    def _watch_body(self) -> None:
+        self._timer = None
+        if not self._reading:
+            return
+        spent = time.monotonic() - self._body_since
+        limits = self.limits
+        # A body that the gateway itself does not read yet is not the client's delay.
+        if self.flow.read_paused:
+            self._body_since = time.monotonic()
+            self._body_bytes_at = self._body_bytes
+        elif spent > limits.body_timeout_s or (spent > _GRACE_S and self._body_bytes < limits.min_body_rate * (spent - _GRACE_S)):
+            self._refuse(408, "body_timeout", "The request's body did not arrive in time.")
+            return
+        self._timer = self.loop.call_later(1.0, self._watch_body)
+
+    # -- parser callbacks -----------------------------------------------------------------------
+    def _stop(self, status: int, code: str, message: str) -> None:
+        self._refused = (status, code, message)
+        raise _Rejected
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._head_done = False
+        self._body_bytes = 0
+        self._reading = True
+
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        if self._head_bytes > self.limits.max_header_bytes:
+            self._stop(414, "uri_too_long", "The request's target is too long.")
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:
+            self._head_bytes += len(name) + len(value)
+            if self._head_bytes > self.limits.max_header_bytes:
+                self._stop(431, "headers_too_large", "The request's headers are too large.")
+            return  # a trailer: it names no header of this request
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.limits.max_header_bytes or len(self.headers) >= self.limits.max_headers:
+            self._stop(431, "headers_too_large", "The request's headers are too many or too large.")
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # feed_data raises HttpParserUpgrade next
+        self._head_done = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        host: bytes | None = None
+        for name, value in self.headers:
+            if name == b"host":
+                if host is not None:
+                    self._stop(400, "invalid_host", "The request has more than one Host.")
+                host = value
+            elif name == b"content-length":
+                if int(value) > self.limits.max_body_bytes:
+                    self._stop(413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes.")
+        if host is None or not _HOST.match(host):
+            self._stop(400, "invalid_host", "The request needs exactly one valid Host.")
+        if self.allowed_hosts and host is not None and host.rpartition(b":")[0].lower() not in self.allowed_hosts and host.lower() not in self.allowed_hosts:
+            self._stop(421, "misdirected_request", "This gateway does not serve that host.")
+        if self._tls is not None:
+            self.scope["lmg.tls"] = self._tls  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+        self._body_since = time.monotonic()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self.limits.max_body_bytes:
+            self._stop(413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes.")
+        if self._timer is None:
+            self._timer = self.loop.call_later(1.0, self._watch_body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._reading = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._reading and not self.transport.is_closing():
+            # An answer before the body's end: the rest of it must not be taken for a request.
+            self.server_state.total_requests += 1
+            self._linger()
+            return
+        super().on_response_complete()
+
+
+def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:
+    """Who the verified client certificate names, or None where there is none."""
+    certificate = tls.getpeercert()
+    if not certificate:
+        return None
+    subject: Any = certificate.get("subject", ())
+    name = ",".join(f"{key}={value}" for part in subject for key, value in part)
+    sans: Any = certificate.get("subjectAltName", ())
+    return TlsPeer(name, tuple(f"{kind}:{value}" for kind, value in sans), str(certificate.get("serialNumber", "")))
+
+
+def make_protocol(limits: Limits, allowed_hosts: list[str]) -> type[FrontDoor]:
+    """The protocol class with its bounds: uvicorn makes one object a connection."""
+    hosts = frozenset(host.lower().encode() for host in allowed_hosts)
+    return type("FrontDoor", (FrontDoor,), {"limits": limits, "allowed_hosts": hosts})

@@ -1,0 +1,278 @@
+"""The services that need no server: they live in the process, or in one file for all workers of a machine."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from ..errors import QueueFull, ServiceError
+from ..exchange import Operation, Receipt, Target
+from . import Claim
+
+__all__ = [
+    "EstimatingTokenizer", "FileCounters", "FileLedger", "FileSecrets", "MemoryCounters", "MemoryLedger", "ProviderCatalogue",
+]  # fmt: skip
+
+MAX_COUNTERS: Final = 100_000
+MAX_RECEIPTS: Final = 10_000
+MAX_QUEUE: Final = 50_000
+
+
+class MemoryCounters:
+    """Counters of a single process; the oldest are forgotten beyond 100,000."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def _value(self, key: str) -> tuple[int, float]:
+        value, ends = self._counters.get(key, (0, 0.0))
+        return (value, ends) if ends > self._now() else (0, 0.0)
+
+    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
+        sums: dict[str, int] = {}
+        for claim in claims:
+            total = sums.get(claim.key, self._value(claim.key)[0]) + claim.amount
+            if total > claim.limit:
+                return claim
+            sums[claim.key] = total
+        for claim in claims:
+            _, ends = self._value(claim.key)
+            self._counters[claim.key] = (sums[claim.key], ends or self._now() + claim.window_s)
+            self._counters.move_to_end(claim.key)
+        while len(self._counters) > MAX_COUNTERS:
+            self._counters.popitem(last=False)
+        return None
+
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            value, ends = self._value(claim.key)
+            if ends:
+                self._counters[claim.key] = (max(0, value - claim.amount), ends)
+
+    async def read(self, key: str) -> int:
+        return self._value(key)[0]
+
+
+class FileCounters:
+    """Counters of all workers of a machine, in one SQLite file; a call that waits over ``timeout_s`` fails."""
+
+    def __init__(self, path: Path, *, timeout_s: float = 1.0) -> None:
+        self._db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, value INTEGER, ends REAL) WITHOUT ROWID")
+        self._lock = threading.Lock()
+
+    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
+        return await self._run(self._claim, claims)
+
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        await self._run(self._give_back, claims)
+
+    async def read(self, key: str) -> int:
+        return await self._run(lambda: self._value(key)[0])
+
+    async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+        def locked() -> Any:
+            with self._lock:
+                return work(*args)
+
+        try:
+            return await asyncio.to_thread(locked)
+        except sqlite3.Error as error:
+            raise ServiceError(f"the counter file did not answer: {error}") from error
+
+    def _value(self, key: str) -> tuple[int, float]:
+        row = self._db.execute("SELECT value, ends FROM counter WHERE key = ? AND ends > ?", (key, time.time())).fetchone()
+        return row or (0, 0.0)
+
+    def _claim(self, claims: Sequence[Claim]) -> Claim | None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            sums: dict[str, tuple[int, float]] = {}
+            for claim in claims:
+                value, ends = sums.get(claim.key) or self._value(claim.key)
+                if value + claim.amount > claim.limit:
+                    self._db.execute("ROLLBACK")
+                    return claim
+                sums[claim.key] = (value + claim.amount, ends or time.time() + claim.window_s)
+            rows = [(key, value, ends) for key, (value, ends) in sums.items()]
+            self._db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", rows)
+            self._db.execute("DELETE FROM counter WHERE key IN (SELECT key FROM counter WHERE ends < ? LIMIT 10)", (time.time(),))
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return None
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        rows = [(claim.amount, claim.key) for claim in claims]
+        self._db.executemany("UPDATE counter SET value = MAX(0, value - ?) WHERE key = ?", rows)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+
+class MemoryLedger:
+    """The newest 10,000 receipts of this process."""
+
+    def __init__(self) -> None:
+        self._receipts: deque[Receipt] = deque(maxlen=MAX_RECEIPTS)
+
+    def record(self, receipt: Receipt) -> None:
+        self._receipts.append(receipt)
+
+    async def recent(self, limit: int = 100) -> list[Receipt]:
+        return list(reversed(self._receipts))[:limit]
+
+    async def flush(self) -> None:
+        return None
+
+
+_COLUMNS: Final = tuple(column.name for column in fields(Receipt))
+
+
+class FileLedger:
+    """Receipts of all workers of a machine in one SQLite file, written in batches by a thread.
+
+    At most 50,000 receipts wait; what a killed process had not written is lost (at most ``batch_s`` of it).
+    """
+
+    def __init__(self, path: Path, *, batch_s: float = 0.2) -> None:
+        self._path = path
+        self._queue: queue.Queue[Receipt | threading.Event | None] = queue.Queue(MAX_QUEUE)
+        self._batch_s = batch_s
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            columns = ", ".join(f'"{name}"' + (" TEXT PRIMARY KEY" if name == "exchange_id" else "") for name in _COLUMNS)
+            db.execute(f"CREATE TABLE IF NOT EXISTS receipt ({columns})")
+            db.execute("CREATE INDEX IF NOT EXISTS receipt_at ON receipt (at)")
+        db.close()
+        self._thread = threading.Thread(target=self._write, name="lmg-ledger", daemon=True)
+        self._thread.start()
+
+    def record(self, receipt: Receipt) -> None:
+        try:
+            self._queue.put_nowait(receipt)
+        except queue.Full:
+            raise QueueFull(f"{MAX_QUEUE} receipts wait to be written") from None
+
+    def _write(self) -> None:
+        db = sqlite3.connect(self._path, timeout=10)
+        db.execute("PRAGMA synchronous=NORMAL")
+        insert = f"INSERT OR IGNORE INTO receipt VALUES ({', '.join('?' * len(_COLUMNS))})"
+        open_ = True
+        while open_:
+            batch = [self._queue.get()]
+            if isinstance(batch[0], Receipt):
+                time.sleep(self._batch_s)
+            while not self._queue.empty() and len(batch) < 5_000:
+                batch.append(self._queue.get_nowait())
+            rows = [tuple(getattr(item, name) for name in _COLUMNS) for item in batch if isinstance(item, Receipt)]
+            if rows:
+                with db:
+                    db.executemany(insert, rows)
+            for item in batch:
+                if isinstance(item, threading.Event):
+                    item.set()
+                open_ = open_ and item is not None
+        db.close()
+
+    async def recent(self, limit: int = 100) -> list[Receipt]:
+        await self.flush()
+
+        def read() -> list[Receipt]:
+            db = sqlite3.connect(self._path, timeout=10)
+            try:
+                rows = db.execute("SELECT * FROM receipt ORDER BY at DESC, exchange_id LIMIT ?", (limit,)).fetchall()
+            finally:
+                db.close()
+            return [_receipt(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+        return await asyncio.to_thread(read)
+
+    async def flush(self) -> None:
+        written = threading.Event()
+        await asyncio.to_thread(self._queue.put, written)
+        await asyncio.to_thread(written.wait, 30)
+
+    def close(self) -> None:
+        """Writes what waits and ends the thread."""
+        self._queue.put(None)
+        self._thread.join(30)
+
+
+def _receipt(row: dict[str, Any]) -> Receipt:
+    row["estimated"], row["streamed"] = bool(row["estimated"]), bool(row["streamed"])
+    return Receipt(**row)
+
+
+def as_json(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as the admin API shows it."""
+    return asdict(receipt)
+
+
+class ProviderCatalogue:
+    """What the configured providers say they serve; capabilities and prices as far as they state them."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._all = tuple(sorted(targets, key=lambda target: target.priority))
+        self._by: dict[tuple[str, str], tuple[Target, ...]] = {}
+        for target in self._all:
+            for operation in target.operations:
+                self._by[target.model, operation] = (*self._by.get((target.model, operation), ()), target)
+        self._any = {model for model, _ in self._by}
+
+    def targets(self, model: str, operation: Operation) -> tuple[Target, ...]:
+        found = self._by.get((model, operation))
+        if found is not None:
+            return found
+        # A provider that names no models serves whatever is asked of it.
+        open_ = [t for t in self._all if t.model == "*" and operation in t.operations]
+        return tuple(replace(t, model=model, upstream_model=model) for t in open_) if model not in self._any else ()
+
+    def models(self) -> tuple[Target, ...]:
+        seen: dict[str, Target] = {}
+        for target in self._all:
+            if target.model != "*":
+                seen.setdefault(target.model, target)
+        return tuple(seen.values())
+
+
+class EstimatingTokenizer:
+    """Four bytes of UTF-8 make a token on average; no token is shorter than one byte."""
+
+    def estimate(self, text: str, model: str) -> int:
+        return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+
+    def upper_bound(self, text: str, model: str) -> int:
+        return len(text.encode("utf-8", "replace"))
+
+
+class FileSecrets:
+    """Secrets as files of one folder (a mounted Kubernetes secret), read when asked for."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, name: str) -> SecretStr:
+        if self._folder is None or not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+            raise ServiceError(f"there is no secret {name!r}: server.secrets_dir is not set, or the name is not a file's")
+        try:
+            return SecretStr((self._folder / name).read_text().rstrip("\n"))
+        except OSError as error:
+            raise ServiceError(f"the secret {name!r} cannot be read: {error.strerror}") from None

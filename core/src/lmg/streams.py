@@ -1,0 +1,277 @@
+"""Filters on the events of an answer: who failed is known, what was held back is not lost."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .compiler import ComponentFailed, Step, describe
+from .dialects import Delta, StreamEvent
+from .errors import Refusal
+from .jsontext import JsonText
+from .verdicts import Deny
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+__all__ = ["FilterChain", "Held", "StreamFilter", "refusal_of", "review_whole"]
+
+
+class StreamFilter:
+    """What a component puts into a stream of events. Events are immutable; change one with ``event.replace``.
+
+    ``feed`` and ``finish`` may be plain (and then must be cheap) or coroutines. Text that is held back for a
+    choice must be emitted before that choice's ``finish`` event; ``event.only(delta, text)`` makes an event for
+    it. Either may return a ``Deny``, which ends the stream.
+    """
+
+    def feed(self, event: StreamEvent) -> Iterable[StreamEvent] | Deny | Any:
+        """The events that leave in the place of ``event``: none, itself, or others."""
+        return (event,)
+
+    def finish(self) -> Iterable[StreamEvent] | Deny | Any:
+        """The events that were still held when the answer was complete."""
+        return ()
+
+    def close(self) -> None:
+        """Called once, however the stream ended."""
+
+
+class Held(StreamFilter):
+    """Holds a whole stream for a component that only reviews whole answers; bounded."""
+
+    def __init__(self, step: Step, exchange: Exchange, limit: int) -> None:
+        self._step, self._exchange, self._limit = step, exchange, limit
+        self._events: list[StreamEvent] = []
+        self._size = 0
+
+    def feed(self, event: StreamEvent) -> Iterable[StreamEvent] | Deny:
+        self._events.append(event)
+        self._size += len(event.sse.raw)
+        if self._size > self._limit:
+            return Deny(
+                502, "answer_too_large", "The answer is larger than what can be reviewed.",
+                f"over {self._limit} bytes held for {self._step.name}", "server_error",
+            )  # fmt: skip
+        return ()
+
+    async def finish(self) -> Iterable[StreamEvent] | Deny:
+        from .exchange import Response
+
+        exchange = self._exchange
+        whole = exchange.dialect.assemble(self._events)
+        import orjson
+
+        response = Response(exchange, 200, JsonText(orjson.dumps(whole), whole), [])
+        verdict = await self._step.call(exchange, response)
+        if isinstance(verdict, Deny):
+            return verdict
+        if not response.body.edited or self._step.shadow:
+            return self._events
+        return [
+            exchange.dialect.make_event(orjson.loads(raw[6:]), "delta")
+            for raw in exchange.dialect.replay(response.body.value, usage=False)
+            if raw != b"data: [DONE]\n\n"
+        ]
+
+
+class _Link:
+    """One open filter, with what the kernel keeps for it."""
+
+    __slots__ = ("bypassed", "changed", "filter", "finish_async", "is_async", "owed", "spent", "step")
+
+    def __init__(self, step: Step, filter: StreamFilter) -> None:
+        self.step = step
+        self.filter = filter
+        self.is_async = inspect.iscoroutinefunction(filter.feed)
+        self.finish_async = inspect.iscoroutinefunction(filter.finish)
+        self.owed: dict[str, tuple[Delta, str, StreamEvent]] | None = {} if step.allow and not step.shadow else None
+        self.spent = 0.0
+        self.changed = False
+        self.bypassed = False
+
+    def give(self, event: StreamEvent) -> None:
+        assert self.owed is not None
+        for delta in event.deltas:
+            held = self.owed.get(delta.id)
+            self.owed[delta.id] = (delta, (held[1] if held else "") + delta.text, event)
+
+    def took(self, events: Sequence[StreamEvent]) -> None:
+        assert self.owed is not None
+        for event in events:
+            for delta in event.deltas:
+                held = self.owed.get(delta.id)
+                if held is not None:
+                    # Text that was rewritten is settled: giving it out again would undo the rewriting.
+                    left = held[1][len(delta.text) :] if held[1].startswith(delta.text) else ""
+                    self.owed[delta.id] = (held[0], left, held[2])
+
+    def rest(self) -> list[StreamEvent]:
+        """What it was given and has not emitted."""
+        owed, self.owed = self.owed or {}, {}
+        return [event.only(delta, text) for delta, text, event in owed.values() if text]
+
+
+class FilterChain:
+    """The open filters of one attempt's answer, in the order in which events pass them."""
+
+    __slots__ = ("_exchange", "_links", "has_async")
+
+    def __init__(self, exchange: Exchange, filters: Sequence[tuple[Step, StreamFilter]]) -> None:
+        self._exchange = exchange
+        self._links = [_Link(step, filter) for step, filter in filters]
+        self.has_async = any(link.is_async for link in self._links)
+
+    def __bool__(self) -> bool:
+        return bool(self._links)
+
+    async def feed(self, event: StreamEvent) -> list[StreamEvent]:
+        """The events that leave for the client. Raises Refusal where a filter denies or fails closed."""
+        return await self._through([event], 0)
+
+    async def finish(self) -> list[StreamEvent]:
+        """What the filters still held, each passed through those behind it."""
+        out: list[StreamEvent] = []
+        for n, link in enumerate(self._links):
+            if not link.bypassed:
+                out += await self._through(await self._call(link, None), n + 1)
+        return out
+
+    async def _through(self, events: list[StreamEvent], start: int) -> list[StreamEvent]:
+        for link in self._links[start:]:
+            if link.bypassed:
+                continue
+            out: list[StreamEvent] = []
+            for event in events:
+                out += await self._call(link, event)
+            events = out
+        return events
+
+    async def _call(self, link: _Link, event: StreamEvent | None) -> list[StreamEvent]:
+        if link.owed is not None and event is not None:
+            link.give(event)
+        started = time.perf_counter()
+        try:
+            result: Any = link.filter.feed(event) if event is not None else link.filter.finish()
+            if link.is_async if event is not None else link.finish_async:
+                from .bounded import within
+
+                result = await within(link.step.timeout_s, result)
+            out = result if isinstance(result, Deny) else list(result)
+        except ComponentFailed as failed:
+            return self._failed(link, event, failed)
+        except Exception as error:  # the plugin barrier
+            link.step.record_failure(self._exchange, error)
+            return self._failed(link, event, ComponentFailed(link.step, describe(error), error))
+        finally:
+            link.spent += time.perf_counter() - started
+        if isinstance(out, Deny):
+            if link.step.shadow:
+                self._note(link, f"Deny({out.code})")
+                link.bypassed = True
+                return [event] if event is not None else []
+            raise refusal_of(out, link.step.name)
+        if link.step.shadow:
+            if not link.changed and (len(out) != 1 or out[0] is not event):
+                link.changed = True
+                self._note(link, "events changed")
+            return [event] if event is not None else []
+        if link.owed is not None:
+            link.took(out)
+        return out
+
+    def _failed(self, link: _Link, event: StreamEvent | None, failed: ComponentFailed) -> list[StreamEvent]:
+        link.bypassed = True
+        if link.step.shadow:
+            self._note(link, f"error: {type(failed.cause).__name__}")
+            return [event] if event is not None else []
+        if link.owed is None:
+            raise component_refusal(failed)
+        rest = link.rest()
+        # The event's own text is part of the rest; what else it says (its end, say) comes after it.
+        if event is not None and (event.kind != "delta" or not event.deltas):
+            for delta in event.deltas:
+                event = event.replace(delta, "")
+            rest.append(event)
+        return rest
+
+    def _note(self, link: _Link, what: str) -> None:
+        self._exchange.shadowed.append((link.step.name, "on_stream", what))
+
+    def close(self) -> None:
+        """Closes every filter; a failure is recorded only."""
+        for link in self._links:
+            try:
+                link.filter.close()
+            except Exception as error:  # the plugin barrier
+                link.step.record_failure(self._exchange, error)
+            if self._exchange.timeline is not None:
+                self._exchange.timeline.append((link.step.name, "on_stream", time.perf_counter() - link.spent, link.spent, ""))
+        self._links = []
+
+
+async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonText:
+    """A whole answer fed to a component that only filters streams: one delta per segment.
+
+    Raises:
+        Refusal: the filter denied, or failed under ``on_error: deny``.
+    """
+    from .dialects.openai_chat import OpenAIChat
+
+    try:
+        opened = await step.call(exchange)
+    except ComponentFailed as failed:
+        if step.allow:
+            return body
+        raise component_refusal(failed) from failed
+    if opened is None:
+        return body
+    if isinstance(opened, Deny):
+        raise refusal_of(opened, step.name)
+    chain = FilterChain(exchange, [(step, opened)])
+    segments = [s for s in exchange.dialect.response_segments(body.value) if s.format != "opaque"]
+    texts: dict[str, str] = {}
+    carrier = OpenAIChat()  # the filter sees deltas; which dialect carries them makes no difference to it
+    try:
+        for n, segment in enumerate(segments):
+            value = {"choices": [{"index": n, "delta": {"content": segment.text}, "finish_reason": None}]}
+            for event in await chain.feed(carrier.make_event(value, "delta")):
+                for delta in event.deltas:
+                    texts[delta.id] = texts.get(delta.id, "") + delta.text
+        for n in range(len(segments)):
+            value = {"choices": [{"index": n, "delta": {}, "finish_reason": "stop"}]}
+            for event in await chain.feed(carrier.make_event(value, "finish")):
+                for delta in event.deltas:
+                    texts[delta.id] = texts.get(delta.id, "") + delta.text
+        for event in await chain.finish():
+            for delta in event.deltas:
+                texts[delta.id] = texts.get(delta.id, "") + delta.text
+    finally:
+        chain.close()
+    if step.shadow:
+        return body
+    for n, segment in enumerate(segments):
+        text = texts.get(f"choices.{n}.content", "")
+        if text != segment.text and not segment.signed:
+            body = exchange.dialect.after_edit(body.set(segment.path, text), segment.path)
+    return body
+
+
+def refusal_of(deny: Deny, component: str) -> Refusal:
+    """A component's ``Deny`` as what the kernel sends."""
+    headers = deny.headers
+    if not any(name == b"x-should-retry" for name, _ in headers) and deny.status in (400, 403):
+        headers = (*headers, (b"x-should-retry", b"false"))
+    return Refusal(
+        deny.status, deny.code, deny.message, type=deny.type, param=deny.param,
+        reason=f"{component}: {deny.reason or deny.code}", headers=headers,
+    )  # fmt: skip
+
+
+def component_refusal(failed: ComponentFailed) -> Refusal:
+    """What a failure under ``on_error: deny`` is to the caller: a safe 503."""
+    return Refusal(
+        503, "component_failed", "The gateway could not complete a required check. Please retry.", type="server_error", reason=str(failed)
+    )

@@ -1,0 +1,65 @@
+"""The configuration of `auth_static`: keys become digests as soon as they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from lmg import ComponentConfig
+from pydantic import Field, model_validator
+
+__all__ = ["AuthStaticConfig", "StaticKey", "digest"]
+
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+MIN_LENGTH = 16
+
+
+def digest(key: str) -> str:
+    """The SHA-256 of a key, in hex: what is kept of it."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class StaticKey(ComponentConfig):
+    """One caller. Give `key` (from a secret reference) or `sha256`; only the digest is kept."""
+
+    sha256: str = Field(..., description="The key's SHA-256 in hex; or write `key: ${SOME_SECRET}`, which is digested when read.")
+    subject: str = Field(..., min_length=1, max_length=256, description="Who calls with this key.")
+    tenant: str = Field("default", min_length=1, max_length=256, description="The tenant that the caller belongs to.")
+    roles: list[str] = Field(default_factory=list, description="Roles, for policies.")
+    scopes: list[str] = Field(default_factory=list, description="`admin` opens the admin API.")
+    models: list[str] | None = Field(None, description="Models that this key may use; absent means all.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digest_the_key(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        key = value.pop("key", None)
+        if key is not None:
+            if "sha256" in value:
+                raise ValueError("give key or sha256, not both")
+            if not isinstance(key, str) or len(key) < MIN_LENGTH:
+                raise ValueError(f"a key needs at least {MIN_LENGTH} characters")
+            value["sha256"] = digest(key)
+        elif "sha256" not in value:
+            raise ValueError("give key (as a reference, like ${TEAM_KEY}) or sha256")
+        elif not _DIGEST.match(str(value["sha256"])):
+            raise ValueError("sha256 must be 64 lower-case hex digits")
+        return value
+
+
+class AuthStaticConfig(ComponentConfig):
+    """Keys from the configuration, for small installations and for machines."""
+
+    keys: list[StaticKey] = Field(..., min_length=1, max_length=10_000, description="The callers and their keys.")
+
+    @model_validator(mode="after")
+    def _no_key_twice(self) -> AuthStaticConfig:
+        seen: dict[str, str] = {}
+        for key in self.keys:
+            if key.sha256 in seen:
+                raise ValueError(f"'{seen[key.sha256]}' and '{key.subject}' have the same key")
+            seen[key.sha256] = key.subject
+        return self

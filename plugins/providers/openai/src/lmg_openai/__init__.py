@@ -1,0 +1,5 @@
+"""The OpenAI API as a provider."""
+
+from .plugin import OpenAI
+
+__all__ = ["OpenAI"]
