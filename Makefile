@@ -9,7 +9,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
-CONFIG ?= config/run.yaml
+CONFIG ?=
 ARGS ?=
 
 VENV := .venv
@@ -38,7 +38,7 @@ help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start the gateway on 127.0.0.1:8080 (CONFIG=mesh.yaml for another configuration)
-	$(BIN)/lmg serve --config $(CONFIG) $(ARGS)
+	$(BIN)/lmg serve $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some)
 	$(BIN)/pytest -n auto $(ARGS)

@@ -147,8 +147,8 @@ class ScriptedUpstream:
                     self._arrived.notify_all()
                 if not await self._answer(request, reader, writer):
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the peer has left, or the test is over
         finally:
             self.open -= 1
             if current is not None:
