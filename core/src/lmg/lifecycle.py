@@ -464,6 +464,23 @@ class Walk:
             except Exception as error:  # the plugin barrier
                 step.record_failure(exchange, error)
 
+    # -- explained ------------------------------------------------------------------------------
+    async def explain(self) -> tuple[Target, ...] | Answer:
+        """The walk down as ``down`` makes it, up to the targets that would be tried: calls no upstream.
+
+        Raises:
+            Refusal: the exchange would be refused.
+        """
+        given = await self._request_steps(self.plan.on_request_head)
+        if given is None:
+            await self.read_request()
+            given = await self._request_steps(self.plan.on_request)
+        if given is not None:
+            return given[1]
+        targets = await self.route()
+        await self._join()
+        return targets
+
 
 def unauthenticated(head: Head) -> Refusal:
     """The 401 of an exchange that no authenticator has claimed."""

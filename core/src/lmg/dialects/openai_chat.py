@@ -5,6 +5,7 @@ Source: OpenAI API reference, "Create chat completion" and "The chat completion 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _SETTINGS: Final = frozenset(
     {"model", "reasoning_effort", "service_tier", "verbosity", "modalities", "store", "prompt_cache_key", "safety_identifier"}
 )
 _DONE: Final = b"[DONE]"
+_FINISHED: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
 class OpenAIChat(Dialect):
@@ -143,7 +145,7 @@ class OpenAIChat(Dialect):
             return "other"
         if data == _DONE:
             return "done"
-        if opened and b'"usage"' not in data and b'"error"' not in data and b'"finish_reason":"' not in data:
+        if opened and b'"usage"' not in data and b'"error"' not in data and not _FINISHED.search(data):
             return "delta"
         try:
             value = orjson.loads(data)

@@ -93,7 +93,9 @@ def _failing(component: type[Component], hook: str) -> type[Component]:
     body = ", ".join(("self", *PARAMETERS[hook]))
     assert re.fullmatch(r"[a-z_, ]+", body)
     made.__signature__ = _signature(hook)  # type: ignore[attr-defined]
-    return type(f"Failing{component.__name__}", (component,), {hook: made, "requires": {}, "uses": {}})
+    # The other hooks still get what they require: only this one fails, before it reads anything.
+    others = {name: {h: facts for h, facts in getattr(component, name).items() if h != hook} for name in ("requires", "uses")}
+    return type(f"Failing{component.__name__}", (component,), {hook: made, **others})
 
 
 def _signature(hook: str) -> Any:

@@ -6,12 +6,15 @@ import hashlib
 import re
 from typing import Any
 
-from lmg import ComponentConfig
 from pydantic import Field, model_validator
+
+from lmg import ComponentConfig
 
 __all__ = ["AuthStaticConfig", "StaticKey", "digest"]
 
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# What a caller can send: a header's value loses spaces at its ends, and credentials are ASCII (RFC 6750 §2.1).
+_SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 MIN_LENGTH = 16
 
 
@@ -23,9 +26,14 @@ def digest(key: str) -> str:
 class StaticKey(ComponentConfig):
     """One caller. Give `key` (from a secret reference) or `sha256`; only the digest is kept."""
 
-    sha256: str = Field(..., description="The key's SHA-256 in hex; or write `key: ${SOME_SECRET}`, which is digested when read.")
+    sha256: str = Field(
+        ...,
+        description="The key's SHA-256 in hex; or write `key: ${SOME_SECRET}`, which is digested when read.",
+    )
     subject: str = Field(..., min_length=1, max_length=256, description="Who calls with this key.")
-    tenant: str = Field("default", min_length=1, max_length=256, description="The tenant that the caller belongs to.")
+    tenant: str = Field(
+        "default", min_length=1, max_length=256, description="The tenant that the caller belongs to."
+    )
     roles: list[str] = Field(default_factory=list, description="Roles, for policies.")
     scopes: list[str] = Field(default_factory=list, description="`admin` opens the admin API.")
     models: list[str] | None = Field(None, description="Models that this key may use; absent means all.")
@@ -42,10 +50,14 @@ class StaticKey(ComponentConfig):
                 raise ValueError("give key or sha256, not both")
             if not isinstance(key, str) or len(key) < MIN_LENGTH:
                 raise ValueError(f"a key needs at least {MIN_LENGTH} characters")
+            if not _SENDABLE.fullmatch(key):
+                raise ValueError(
+                    "the key holds characters that no header can carry (a line break at its end?)"
+                )
             value["sha256"] = digest(key)
         elif "sha256" not in value:
             raise ValueError("give key (as a reference, like ${TEAM_KEY}) or sha256")
-        elif not _DIGEST.match(str(value["sha256"])):
+        elif not _DIGEST.fullmatch(str(value["sha256"])):
             raise ValueError("sha256 must be 64 lower-case hex digits")
         return value
 
@@ -53,7 +65,9 @@ class StaticKey(ComponentConfig):
 class AuthStaticConfig(ComponentConfig):
     """Keys from the configuration, for small installations and for machines."""
 
-    keys: list[StaticKey] = Field(..., min_length=1, max_length=10_000, description="The callers and their keys.")
+    keys: list[StaticKey] = Field(
+        ..., min_length=1, max_length=10_000, description="The callers and their keys."
+    )
 
     @model_validator(mode="after")
     def _no_key_twice(self) -> AuthStaticConfig:

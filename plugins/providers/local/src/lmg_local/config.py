@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lmg import HttpProviderConfig
 from pydantic import Field, model_validator
+
+from lmg import HttpProviderConfig
 
 __all__ = ["LocalConfig"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from .config import LocalConfig
 from .embedded import EmbeddedServer, EmbeddedServerError, find_model, missing_reason
 
 __all__ = ["Local"]
+
+RESTART_PAUSE_S = 5.0
+log = logging.getLogger("lmg.local")
 
 
 class Local(HttpProvider):
@@ -32,6 +36,8 @@ class Local(HttpProvider):
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._failure = ""
+        self._failed_at = 0.0
+        self._address = ""
         self._model = ""
 
     @classmethod
@@ -51,7 +57,19 @@ class Local(HttpProvider):
             return super().targets()
         names = self.config.models or [self._model]
         config = self.config
-        return [Target(self.name, n, self._model, config.priority, config.fallback, True, config.region, frozenset({"chat"})) for n in names]
+        return [
+            Target(
+                self.name,
+                n,
+                self._model,
+                config.priority,
+                config.fallback,
+                True,
+                config.region,
+                frozenset({"chat"}),
+            )
+            for n in names
+        ]
 
     async def start(self) -> None:
         """Opens the pool; the embedded model starts beside it, so that the gateway is ready before the model is."""
@@ -75,17 +93,24 @@ class Local(HttpProvider):
             parallel=config.parallel,
             threads=config.threads,
         )
-        self._starting = self.host.spawn(self._start_server(), name="embedded-model")
+        self._start_beside()
+
+    def _start_beside(self) -> None:
+        if self._starting is None or self._starting.done():
+            self._starting = self.host.spawn(self._start_server(), name="embedded-model")
 
     async def _start_server(self) -> None:
         assert self._server is not None
         try:
             address = await self._server.start()
-        except EmbeddedServerError as error:
-            self._failure = str(error)
-            raise
+        except (EmbeddedServerError, OSError) as error:
+            self._failure, self._failed_at = str(error), self.host.clock.monotonic()
+            log.error("embedded_model_failed component=%s error=%s", self.name, error)
+            return
         self._failure = ""
-        await self.connect(address)
+        if address != self._address:  # a pool that still leads to the model may carry answers
+            self._address = address
+            await self.connect(address)
 
     async def stop(self) -> None:
         """Closes the pool and ends the embedded model."""
@@ -100,14 +125,16 @@ class Local(HttpProvider):
 
     def health(self) -> Health | None:
         """Degraded while the embedded model starts, failed when it could not."""
-        if self._failure:
-            return Health("failed", self._failure)
         if self._starting is not None and not self._starting.done():
             return Health("degraded", "the embedded model is starting")
-        return None
+        return Health("failed", self._failure) if self._failure else None
 
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
-        """One call; waits for the embedded model where it is still starting, and starts it again where it has died."""
+        """One call; waits for the embedded model where it is still starting, and starts it again where it has died.
+
+        Raises:
+            UpstreamError: also where the embedded model has just died (the next call finds it again), or does not start.
+        """
         if self._server is None:
             return await super().call(exchange, attempt)
         await self._ready()
@@ -116,13 +143,19 @@ class Local(HttpProvider):
         try:
             return await super().call(exchange, attempt)
         except UpstreamError as error:
-            if error.stage == "connect":
-                self._starting = self.host.spawn(self._start_server(), name="embedded-model")
+            if error.stage in ("connect", "send", "answer") and error.kind != "answer_too_large":
+                self._start_beside()
             raise
 
     async def _ready(self) -> None:
         assert self._starting is not None
-        if not self._starting.done():
-            await asyncio.shield(self._starting)
-        if self._failure:
+        if (
+            self._failure
+            and self._starting.done()
+            and self.host.clock.monotonic() - self._failed_at >= RESTART_PAUSE_S
+        ):
+            self._start_beside()
+        # Neither a caller that leaves nor the gateway's end is passed on to the other side.
+        await asyncio.wait((self._starting,))
+        if self._failure or not self._address:
             raise UpstreamError("connect", "connect_error", "the embedded model did not start")

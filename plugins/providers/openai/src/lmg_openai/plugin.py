@@ -15,7 +15,16 @@ from .config import OpenAIConfig
 
 __all__ = ["OpenAI"]
 
-DEFAULT_MODELS = ["gpt-5", "gpt-5-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "text-embedding-3-small", "text-embedding-3-large"]
+DEFAULT_MODELS = [
+    "gpt-5",
+    "gpt-5-mini",
+    "gpt-4.1",
+    "gpt-4.1-mini",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+]
 
 
 class OpenAI(HttpProvider):
