@@ -31,18 +31,26 @@ def hooks_page() -> str:
     """docs/hooks.md."""
     from lmg.hookspecs import LIFE_HOOKS, REVERSED, SETUP_HOOKS, Hooks
 
-    out = [GENERATED, "# Hooks\n", "A component implements a hook by having a method of its name and parameters; sync and async both work.\n"]
+    out = [
+        GENERATED,
+        "# Hooks\n",
+        "A component implements a hook by having a method of its name and parameters; sync and async both work.\n",
+    ]
     out.append("| hook | walk | in one line |\n|---|---|---|")
     for name in LIFE_HOOKS:
         walk = "reverse list order" if name in REVERSED else "list order"
         first = inspect.getdoc(getattr(Hooks, name)).partition("\n")[0]
         out.append(f"| [`{name}`](#{name}) | {walk} | {first} |")
     for name in SETUP_HOOKS:
-        out.append(f"| [`{name}`](#{name}) | set-up | {inspect.getdoc(getattr(Hooks, name)).partition(chr(10))[0]} |")
+        out.append(
+            f"| [`{name}`](#{name}) | set-up | {inspect.getdoc(getattr(Hooks, name)).partition(chr(10))[0]} |"
+        )
     for name in (*LIFE_HOOKS, *SETUP_HOOKS):
         hook = getattr(Hooks, name)
         doc, _, example = inspect.getdoc(hook).partition("Example::")
-        out.append(f"\n## {name}\n\n```python\ndef {name}{signature(hook)}\n```\n\n{doc.strip().replace('``', '`')}\n")
+        out.append(
+            f"\n## {name}\n\n```python\ndef {name}{signature(hook)}\n```\n\n{doc.strip().replace('``', '`')}\n"
+        )
         if example.strip():
             out.append(f"```python\n{textwrap.dedent(example.strip(chr(10))).strip()}\n```")
     return "\n".join(out).rstrip() + "\n"
@@ -57,7 +65,15 @@ def type_name(annotation: Any) -> str:
     """A type as an operator reads it."""
     text = getattr(annotation, "__name__", None) if not hasattr(annotation, "__args__") else None
     text = text or str(annotation)
-    for long, short in (("pydantic.types.", ""), ("typing.", ""), ("pathlib.", ""), ("NoneType", "None"), ("SecretStr", "secret"), ("Path", "path"), (" | None", "")):
+    for long, short in (
+        ("pydantic.types.", ""),
+        ("typing.", ""),
+        ("pathlib.", ""),
+        ("NoneType", "None"),
+        ("SecretStr", "secret"),
+        ("Path", "path"),
+        (" | None", ""),
+    ):
         text = text.replace(long, short)
     text = re.sub(r"[\w.]+\.(\w+)", r"\1", text)
     if text.startswith("Literal["):
@@ -99,7 +115,11 @@ def table(model: Any) -> str:
         models = inner_models(field.annotation)
         nested += [(name, inner) for inner in models]
         what = field.description or (inspect.getdoc(models[0]) or "").partition("\n")[0]
-        kind = "table" if models and not str(field.annotation).startswith("list") else ("list of tables" if models else type_name(field.annotation))
+        kind = (
+            "table"
+            if models and not str(field.annotation).startswith("list")
+            else ("list of tables" if models else type_name(field.annotation))
+        )
         out.append(f"| `{name}` | {kind} | {default_of(field)} | {what} |")
     text = "\n".join(out)
     for name, inner in nested:
@@ -143,7 +163,9 @@ def cli_page() -> str:
         module.arguments(parser)
         # Python 3.13 writes an option with two names in fewer words: the longer form serves all.
         text = re.sub(r"(-\w), (--[\w-]+) (\w+)", r"\1 \3, \2 \3", parser.format_help())
-        out.append(f"## lmg {name}\n\n```text\n{re.sub(r' +', lambda m: m.group() if len(m.group()) < 3 else '  ', text).strip()}\n```\n")
+        out.append(
+            f"## lmg {name}\n\n```text\n{re.sub(r' +', lambda m: m.group() if len(m.group()) < 3 else '  ', text).strip()}\n```\n"
+        )
     return "\n".join(out).rstrip() + "\n"
 
 
@@ -161,10 +183,14 @@ def plugin_tables() -> dict[Path, str]:
             head = f"### {name}\n\n" if len(components) > 1 else ""
             parts.append(head + table(component.Config))
             if kind_of(component) == "listed":
-                parts.append("It also takes what [every listed component takes](/docs/config.md#what-every-listed-component-takes).")
+                parts.append(
+                    "It also takes what [every listed component takes](/docs/config.md#what-every-listed-component-takes)."
+                )
         text = path.read_text()
         block = "<!-- config:start -->\n\n" + "\n\n".join(parts) + "\n\n<!-- config:end -->"
-        pages[path] = re.sub(r"<!-- config:start -->.*<!-- config:end -->", lambda _: block, text, flags=re.DOTALL)
+        pages[path] = re.sub(
+            r"<!-- config:start -->.*<!-- config:end -->", lambda _, block=block: block, text, flags=re.DOTALL
+        )
         if "<!-- config:start -->" not in text:
             raise SystemExit(f"{path}: the markers config:start and config:end are missing")
     return pages
@@ -175,7 +201,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail where a page is not what the code says")
     check = parser.parse_args().check
-    pages = {ROOT / "docs/hooks.md": hooks_page(), ROOT / "docs/config.md": config_page(), ROOT / "docs/cli.md": cli_page(), **plugin_tables()}
+    pages = {
+        ROOT / "docs/hooks.md": hooks_page(),
+        ROOT / "docs/config.md": config_page(),
+        ROOT / "docs/cli.md": cli_page(),
+        **plugin_tables(),
+    }
     drifted = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     for path in drifted:
         if check:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field, SecretStr
+
 from lmg import Component, ComponentConfig, ConfigError, Exchange
 from lmg.config import MeshConfig, read_config
 from lmg.pipeline import draft
 from lmg.testing.gateway import Scripted
-from pydantic import Field, SecretStr
 
 CLASSES: dict[str, Any] = {"scripted": Scripted}
 
@@ -28,13 +29,18 @@ def load(path: Path, environ: dict[str, str] | None = None, **classes: Any) -> A
 
 
 def test_references_in_a_flow_mapping_need_no_quotes(tmp_path: Path) -> None:
-    path = write(tmp_path, 'providers:\n  scripted: {endpoint: "http://h", api_key: ${KEY}, models: ["a", "b"], priority: ${P:-7}}\n')
+    path = write(
+        tmp_path,
+        'providers:\n  scripted: {endpoint: "http://h", api_key: ${KEY}, models: ["a", "b"], priority: ${P:-7}}\n',
+    )
     [part] = load(path, {"KEY": "sk-1"}).providers
     assert part.settings.api_key.get_secret_value() == "sk-1"
     assert (part.settings.priority, part.settings.models) == (7, ["a", "b"])
 
 
-@pytest.mark.parametrize("value", ["x: {y: 1}", "a\nb: c", '"quoted" # not a comment', "[1, 2]", "*alias", "true"])
+@pytest.mark.parametrize(
+    "value", ["x: {y: 1}", "a\nb: c", '"quoted" # not a comment', "[1, 2]", "*alias", "true"]
+)
 def test_a_reference_never_becomes_structure(tmp_path: Path, value: str) -> None:
     path = write(tmp_path, "providers:\n  scripted: {endpoint: http://h, models: [m], region: ${R}}\n")
     [part] = load(path, {"R": value}).providers
@@ -43,13 +49,18 @@ def test_a_reference_never_becomes_structure(tmp_path: Path, value: str) -> None
 
 def test_a_secret_file_is_read_and_its_last_newline_dropped(tmp_path: Path) -> None:
     secret = write(tmp_path, "sk-from-file\n", "key")
-    path = write(tmp_path, f"providers:\n  scripted: {{endpoint: http://h, models: [m], api_key: ${{file:{secret}}}}}\n")
+    path = write(
+        tmp_path,
+        f"providers:\n  scripted: {{endpoint: http://h, models: [m], api_key: ${{file:{secret}}}}}\n",
+    )
     [part] = load(path).providers
     assert part.settings.api_key.get_secret_value() == "sk-from-file"
 
 
 def test_an_absent_variable_is_named_with_its_place_and_what_to_do(tmp_path: Path) -> None:
-    path = write(tmp_path, "providers:\n  scripted:\n    endpoint: http://h\n    models: [m]\n    api_key: ${NOPE}\n")
+    path = write(
+        tmp_path, "providers:\n  scripted:\n    endpoint: http://h\n    models: [m]\n    api_key: ${NOPE}\n"
+    )
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == (
@@ -61,10 +72,16 @@ def test_includes_are_merged_and_faults_in_them_carry_their_own_place(tmp_path: 
     write(tmp_path, "providers:\n  scripted: {endpoint: http://h, models: [m]}\n", "config/providers.yaml")
     path = write(tmp_path, "include: config/providers.yaml\nserver: {port: 9}\n")
     assert [part.name for part in load(path).providers] == ["scripted"]
-    included = write(tmp_path, "providers:\n  scripted:\n    endpoint: http://h\n    modles: [m]\n", "config/providers.yaml")
+    included = write(
+        tmp_path,
+        "providers:\n  scripted:\n    endpoint: http://h\n    modles: [m]\n",
+        "config/providers.yaml",
+    )
     with pytest.raises(ConfigError) as caught:
         load(path)
-    assert str(caught.value).startswith(f"{included}:4: providers.scripted.modles: 'modles' is not a setting (did you mean 'models'?")
+    assert str(caught.value).startswith(
+        f"{included}:4: providers.scripted.modles: 'modles' is not a setting (did you mean 'models'?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +161,11 @@ def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
 def test_every_setting_of_the_kernel_has_a_description() -> None:
     def walk(model: Any) -> None:
         for name, field in model.model_fields.items():
-            inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if hasattr(t, "model_fields")]
+            inner = [
+                t
+                for t in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if hasattr(t, "model_fields")
+            ]
             assert field.description or inner, f"{model.__name__}.{name}"
             for other in inner:
                 walk(other)

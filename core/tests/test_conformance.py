@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+
 from lmg import Component, ComponentConfig, Deny, Exchange, Response, StreamEvent, StreamFilter
 from lmg.testing import Trace, check_component, check_lifecycle, check_secrets, check_shadow
-from pydantic import SecretStr
 
 
 class Upper(StreamFilter):

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from lmg import Answer, Attempt, Component, Deny, Exchange, Response, Skip, StreamEvent, StreamFilter
 from lmg.testing import Harness, Trace, Wait, chat_body, chat_events
 
 
 @pytest.fixture
-def log() -> Iterator[list[str]]:
+def log() -> list[str]:
     Trace.log = []
-    yield Trace.log
+    return Trace.log
 
 
 TWO = {"pipeline": ["trace/a", "trace/b"]}
@@ -47,7 +48,14 @@ async def test_a_malformed_body_still_settles_and_ends(log: list[str]) -> None:
         answer = await gateway.request(b"{")
         assert (answer.status, answer.error["code"]) == (400, "invalid_json")
         await gateway.ended()
-    assert log == ["trace/a.on_request", "trace/b.on_request", "trace/b.on_settle", "trace/a.on_settle", "trace/b.on_end", "trace/a.on_end"]
+    assert log == [
+        "trace/a.on_request",
+        "trace/b.on_request",
+        "trace/b.on_settle",
+        "trace/a.on_settle",
+        "trace/b.on_end",
+        "trace/a.on_end",
+    ]
 
 
 async def test_a_failed_attempt_asks_on_failure_and_stops_by_itself(log: list[str]) -> None:
@@ -68,7 +76,9 @@ class Denies(Component):
 
 
 async def test_deny_refuses_with_the_safe_text_and_calls_no_upstream(log: list[str]) -> None:
-    async with Harness({"pipeline": ["trace/a", "denies", "trace/b"]}, classes={"trace": Trace, "denies": Denies}) as gateway:
+    async with Harness(
+        {"pipeline": ["trace/a", "denies", "trace/b"]}, classes={"trace": Trace, "denies": Denies}
+    ) as gateway:
         answer = await gateway.chat()
         assert answer.status == 403
         assert answer.error["code"] == "not_today"
@@ -76,7 +86,13 @@ async def test_deny_refuses_with_the_safe_text_and_calls_no_upstream(log: list[s
         assert b"operator" not in answer.raw
         assert gateway.upstream.received == []
         await gateway.ended()
-    assert log == ["trace/a.on_request", "trace/b.on_settle", "trace/a.on_settle", "trace/b.on_end", "trace/a.on_end"]
+    assert log == [
+        "trace/a.on_request",
+        "trace/b.on_settle",
+        "trace/a.on_settle",
+        "trace/b.on_end",
+        "trace/a.on_end",
+    ]
 
 
 class Answers(Component):
@@ -90,14 +106,23 @@ class Answers(Component):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_walks_up_through_those_above_it_and_no_others(log: list[str], stream: bool) -> None:
-    async with Harness({"pipeline": ["trace/a", "answers", "trace/b"]}, classes={"trace": Trace, "answers": Answers}) as gateway:
+    async with Harness(
+        {"pipeline": ["trace/a", "answers", "trace/b"]}, classes={"trace": Trace, "answers": Answers}
+    ) as gateway:
         answer = await gateway.chat(stream=stream)
         assert answer.text == "from the cache"
         if stream:
             assert answer.events[-1] == "[DONE]"
         assert gateway.upstream.received == []
         await gateway.ended()
-    assert log == ["trace/a.on_request", "trace/a.on_response", "trace/b.on_settle", "trace/a.on_settle", "trace/b.on_end", "trace/a.on_end"]
+    assert log == [
+        "trace/a.on_request",
+        "trace/a.on_response",
+        "trace/b.on_settle",
+        "trace/a.on_settle",
+        "trace/b.on_end",
+        "trace/a.on_end",
+    ]
 
 
 class Skips(Component):
@@ -107,7 +132,9 @@ class Skips(Component):
 
 
 async def test_skip_leaves_the_target_out_and_is_no_answer(log: list[str]) -> None:
-    async with Harness({"pipeline": ["trace/a", "skips"]}, classes={"trace": Trace, "skips": Skips}) as gateway:
+    async with Harness(
+        {"pipeline": ["trace/a", "skips"]}, classes={"trace": Trace, "skips": Skips}
+    ) as gateway:
         answer = await gateway.chat()
         assert (answer.status, answer.error["code"]) == (503, "no_target")
         assert gateway.upstream.received == []
@@ -248,5 +275,3 @@ async def test_a_fork_is_a_call_with_its_own_receipt_within_the_bounds() -> None
         assert child.receipt.exchange_id != parent.receipt.exchange_id
         assert parent.fact("judged") == "Hello!"
         assert "stream" not in gateway.upstream.received[0].json
-
-

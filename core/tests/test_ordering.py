@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lmg import Component
 from lmg.config import Envelope, When
 from lmg.errors import OrderError
@@ -14,7 +15,11 @@ from lmg.ordering import Listed, check_order
 
 
 def listed(name: str, *, mode: str = "enforce", when: When | None = None, **facts: Any) -> Listed:
-    component = type(name, (Component,), {kind: {hook: tuple(f) for hook, f in given.items()} for kind, given in facts.items()})
+    component = type(
+        name,
+        (Component,),
+        {kind: {hook: tuple(f) for hook, f in given.items()} for kind, given in facts.items()},
+    )
     return Listed(name, component, Envelope(mode=mode, when=when))  # type: ignore[arg-type]
 
 
@@ -77,7 +82,12 @@ def test_on_settle_may_require_only_facts_of_the_last_two_hooks() -> None:
     late = listed("late", requires={"on_settle": ["principal"]})
     with pytest.raises(OrderError, match="may require only facts of on_settle and on_end"):
         check_order([AUTH, late])
-    check_order([AUTH, listed("late", uses={"on_settle": ["principal"]}, requires={"on_settle": ["usage", "outcome"]})])
+    check_order(
+        [
+            AUTH,
+            listed("late", uses={"on_settle": ["principal"]}, requires={"on_settle": ["usage", "outcome"]}),
+        ]
+    )
 
 
 def test_facts_of_the_way_down_are_there_on_the_way_up() -> None:
@@ -103,13 +113,20 @@ def test_a_cycle_is_told_as_such() -> None:
 @given(st.permutations(range(5)))
 def test_the_suggested_list_always_works(order: list[int]) -> None:
     chain = [
-        listed(f"c{n}", provides={"on_request": [f"f{n}"]}, requires={"on_request": [f"f{n - 1}"] if n else []}) for n in range(5)
+        listed(
+            f"c{n}", provides={"on_request": [f"f{n}"]}, requires={"on_request": [f"f{n - 1}"] if n else []}
+        )
+        for n in range(5)
     ]
     given_list = [chain[n] for n in order]
     try:
         check_order(given_list)
     except OrderError as error:
-        names = [line.strip("- ") for line in str(error).split("a list that works:")[1].splitlines() if line.strip().startswith("-")]
+        names = [
+            line.strip("- ")
+            for line in str(error).split("a list that works:")[1].splitlines()
+            if line.strip().startswith("-")
+        ]
         check_order([next(item for item in chain if item.name == name) for name in names])
     else:
         assert order == sorted(order)

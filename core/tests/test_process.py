@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+
 from lmg import Component, ComponentConfig, Exchange
 from lmg.exchange import TlsPeer
 from lmg.testing import Harness, Wait, chat_events
@@ -41,9 +41,8 @@ class Stamp(Component):
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh() -> None:
     Stamp.made, Stamp.stopped = [], []
-    yield
 
 
 def stamped(label: str, **more: Any) -> dict[str, Any]:
@@ -84,7 +83,9 @@ async def test_an_unchanged_component_is_carried_over_as_the_same_object() -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [stamped("b", broken=True), {"pipeline": ["not_installed"]}, {"pipeline": [{"stamp": {"colour": 1}}]}], ids=["start", "unknown", "setting"]
+    "wrong",
+    [stamped("b", broken=True), {"pipeline": ["not_installed"]}, {"pipeline": [{"stamp": {"colour": 1}}]}],
+    ids=["start", "unknown", "setting"],
 )
 async def test_a_configuration_that_does_not_load_changes_nothing_and_says_so(wrong: dict[str, Any]) -> None:
     async with Harness(stamped("a"), classes=CLASSES) as gateway:
@@ -169,7 +170,9 @@ def tls(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"server": {"tls": {**{k: v for k, v in settings.items() if k != "_ca"}, **more}}}
 
 
-async def test_tls_1_3_is_the_default_and_1_2_is_refused(authority: tuple[trustme.CA, dict[str, Any]]) -> None:
+async def test_tls_1_3_is_the_default_and_1_2_is_refused(
+    authority: tuple[trustme.CA, dict[str, Any]],
+) -> None:
     ca, settings = authority
     async with Harness(tls(settings), tls=client_context(ca)) as gateway:
         client = await gateway.connect()
@@ -178,11 +181,15 @@ async def test_tls_1_3_is_the_default_and_1_2_is_refused(authority: tuple[trustm
     async with Harness(tls(settings), tls=client_context(ca, ssl.TLSVersion.TLSv1_2)) as gateway:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await gateway.connect()
-    async with Harness(tls(settings, min_version="1.2"), tls=client_context(ca, ssl.TLSVersion.TLSv1_2)) as gateway:
+    async with Harness(
+        tls(settings, min_version="1.2"), tls=client_context(ca, ssl.TLSVersion.TLSv1_2)
+    ) as gateway:
         assert (await gateway.chat()).status == 200
 
 
-async def test_mutual_tls_requires_a_certificate_and_components_see_whose(authority: tuple[trustme.CA, dict[str, Any]]) -> None:
+async def test_mutual_tls_requires_a_certificate_and_components_see_whose(
+    authority: tuple[trustme.CA, dict[str, Any]],
+) -> None:
     ca, settings = authority
     context = client_context(ca)
     ca.issue_cert("agent-7.acme.example", common_name="agent-7").configure_cert(context)

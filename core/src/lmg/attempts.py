@@ -8,128 +8,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .bounded import Deadline, within
-from .compiler import ComponentFailed, Step
+from .bounded import Deadline
+from .compiler import ComponentFailed
 from .errors import Refusal, UpstreamError
-from .exchange import Attempt, Exchange, Failure, Outcome, Response, Target
-from .failures import kind_of_status, refusal_of_failure, retry_after_s
+from .exchange import Attempt, Failure, Outcome, Response, Target
+from .failures import StatusFailure, refusal_of_failure, retry_after_s
 from .jsontext import JsonText, JsonTextError
 from .open_stream import OpenStream
 from .provider import Reply
-from .streams import refusal_of
-from .verdicts import Deny, Next, Retry, Skip
+from .scope import Scope
+from .verdicts import Next, Retry, Skip
 
 if TYPE_CHECKING:
     from .lifecycle import Walk
 
-__all__ = ["Attempts", "OpenStream", "Scope", "StatusFailure"]
+__all__ = ["Attempts", "OpenStream"]
 
-PASSED = frozenset({b"content-type", b"openai-processing-ms", b"openai-version", b"retry-after", b"retry-after-ms"})
+PASSED = frozenset(
+    {b"content-type", b"openai-processing-ms", b"openai-version", b"retry-after", b"retry-after-ms"}
+)
 PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
-
-
-class StatusFailure(UpstreamError):
-    """The upstream answered, with an error status."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__("status", kind_of_status(reply.status, reply.body or b""), f"status {reply.status}")
-        self.reply = reply
-
-
-class Scope:
-    """What stands around one attempt: the ``on_attempt`` generators, resumed exactly once, innermost first."""
-
-    __slots__ = ("_open", "_walk", "attempt")
-
-    def __init__(self, walk: Walk, attempt: Attempt) -> None:
-        self._walk = walk
-        self.attempt = attempt
-        self._open: list[tuple[Step, Generator[None, Outcome, Any] | AsyncGenerator[None, Outcome]]] = []
-
-    async def open(self, steps: Sequence[Step]) -> None:
-        """Runs each component up to its yield. Raises Skip, or Refusal for a ``Deny``."""
-        exchange, attempt = self._walk.exchange, self.attempt
-        for step in steps:
-            if step.when is not None and not step.applies(exchange):
-                continue
-            mark = exchange.mark()
-            body, headers = attempt.body, list(attempt.headers)
-            exchange._reader_shadow = step.shadow
-            started = time.perf_counter()
-            verdict = "error"
-            undone: list[Any] = []
-            generator: Any = None
-            try:
-                for fact in step.needs:
-                    if exchange.fact(fact) is None:
-                        raise LookupError(f"the required fact '{fact}' is missing")
-                generator = step.fn(exchange, attempt)
-                if hasattr(generator, "asend"):
-                    await within(step.timeout_s, generator.asend(None))
-                else:
-                    generator.send(None)
-                self._open.append((step, generator))
-                verdict = ""
-            except Skip as skip:
-                verdict = f"Skip({skip.reason})"
-                if not step.shadow:
-                    raise
-            except StopIteration as stop:
-                verdict = "Deny" if isinstance(stop.value, Deny) else ""
-                if isinstance(stop.value, Deny) and not step.shadow:
-                    raise refusal_of(stop.value, step.name) from None
-            except StopAsyncIteration:
-                verdict = ""
-            except Exception as error:  # the plugin barrier
-                undone = exchange.roll_back(mark)
-                attempt.body, attempt.headers = body, headers
-                step.record_failure(exchange, error)
-                if not (step.shadow or step.allow):
-                    raise Skip("component_failed") from error
-            finally:
-                exchange._reader_shadow = False
-                if exchange.timeline is not None:
-                    step.stamp(exchange, started, verdict)
-            if step.shadow:
-                exchange.keep_as_shadow(exchange.roll_back(mark) or undone)
-                attempt.body, attempt.headers = body, headers
-                if verdict:
-                    exchange.shadowed.append((step.name, "on_attempt", verdict))
-
-    async def close(self, outcome: Outcome) -> None:
-        """Gives the outcome to each open component; what fails now is recorded only."""
-        attempt, exchange = self.attempt, self._walk.exchange
-        if attempt.outcome is not None:
-            return
-        outcome.duration_s = time.monotonic() - attempt.started
-        if attempt.first_byte_at is not None:
-            outcome.first_token_s = attempt.first_byte_at - attempt.started
-        outcome.usage = exchange.usage
-        outcome.committed = exchange.committed
-        outcome.bytes_sent = exchange.bytes_sent
-        attempt.outcome = exchange.outcome = outcome
-        while self._open:
-            step, generator = self._open.pop()
-            exchange._reader_shadow = step.shadow
-            try:
-                if hasattr(generator, "asend"):
-                    await within(step.timeout_s, generator.asend(outcome))
-                    await generator.aclose()
-                else:
-                    generator.send(outcome)
-                    generator.close()
-                raise RuntimeError("on_attempt yielded more than once")
-            except (StopIteration, StopAsyncIteration):
-                pass
-            except Exception as error:  # the plugin barrier
-                step.record_failure(exchange, error)
-            finally:
-                exchange._reader_shadow = False
 
 
 class Attempts:
@@ -168,7 +71,12 @@ class Attempts:
                 error = failed
                 reply = failed.reply if isinstance(failed, StatusFailure) else None
                 await scope.close(
-                    Outcome("failed", failed, reply.status if reply else None, reset_after_s=retry_after_s(reply) if reply else None)
+                    Outcome(
+                        "failed",
+                        failed,
+                        reply.status if reply else None,
+                        reset_after_s=retry_after_s(reply) if reply else None,
+                    )
                 )
             except asyncio.CancelledError:
                 await scope.close(Outcome("cancelled"))
@@ -196,7 +104,9 @@ class Attempts:
         if walk.plan.on_attempt:
             await scope.open(walk.plan.on_attempt)
             if exchange.bounds.max_output_tokens is not None:
-                attempt.body = dialect.prepare(attempt.body, max_output_tokens=exchange.bounds.max_output_tokens)
+                attempt.body = dialect.prepare(
+                    attempt.body, max_output_tokens=exchange.bounds.max_output_tokens
+                )
         loop = pipeline.loop
         streamed = exchange.request.stream
         limit_s = attempt.deadline - time.monotonic()
@@ -215,7 +125,9 @@ class Attempts:
                     return stream
         except TimeoutError:
             await _abandon(stream, reply)
-            raise UpstreamError("first_token" if streamed else "answer", "timeout", f"over {limit_s:.1f} s") from None
+            raise UpstreamError(
+                "first_token" if streamed else "answer", "timeout", f"over {limit_s:.1f} s"
+            ) from None
         except BaseException:
             await _abandon(stream, reply)
             raise
@@ -230,10 +142,8 @@ class Attempts:
         if not 200 <= reply.status < 300:
             raise StatusFailure(reply)
         try:
-            if self._walk.plan.up_whole:
-                body = JsonText.parse(raw)
-            else:
-                body = JsonText(raw, orjson.loads(raw))
+            # What guards read is read strictly; what nobody reads need only be JSON.
+            body = JsonText.parse(raw) if self._walk.plan.up_whole else JsonText(raw, orjson.loads(raw))
         except (orjson.JSONDecodeError, JsonTextError):
             raise UpstreamError("answer", "protocol", "the answer is not JSON") from None
         if type(body.value) is not dict:
@@ -244,12 +154,16 @@ class Attempts:
         if usage is not None:
             exchange.usage = usage
         else:
-            estimate_usage(exchange, sum(len(s.text) for s in exchange.dialect.response_segments(body.value)) // 4)
+            exchange.estimate_usage(
+                sum(len(s.text) for s in exchange.dialect.response_segments(body.value)) // 4
+            )
         exchange.first_token_at = time.monotonic()
         return Response(exchange, reply.status, body, _passed(reply), replay=exchange.request.stream)
 
     # -- failures -----------------------------------------------------------------------------
-    def _failure(self, attempt: Attempt, skip: Skip | None, error: UpstreamError | None, left: deque[Target]) -> Failure:
+    def _failure(
+        self, attempt: Attempt, skip: Skip | None, error: UpstreamError | None, left: deque[Target]
+    ) -> Failure:
         exchange = self._exchange
         reply = error.reply if isinstance(error, StatusFailure) else None
         return Failure(
@@ -275,7 +189,9 @@ class Attempts:
                     continue
                 return None
             if decision is not None:
-                spent = len(exchange.attempts) >= pipeline.max_attempts or time.monotonic() >= exchange.deadline
+                spent = (
+                    len(exchange.attempts) >= pipeline.max_attempts or time.monotonic() >= exchange.deadline
+                )
                 return None if spent else decision
         return None
 
@@ -315,16 +231,3 @@ async def _abandon(stream: OpenStream | None, reply: Reply | None) -> None:
 
 def _passed(reply: Reply) -> list[tuple[bytes, bytes]]:
     return [(k, v) for k, v in reply.headers if k in PASSED or k.startswith(PASSED_PREFIXES)]
-
-
-def estimate_usage(exchange: Exchange, output_tokens: int) -> None:
-    """What was probably used, where the upstream did not say."""
-    usage = exchange.usage
-    if not usage.estimated:
-        return
-    usage.output_tokens = max(usage.output_tokens, output_tokens)
-    if not usage.input_tokens and exchange.request is not None:
-        count = exchange.host.tokenizer.estimate
-        usage.input_tokens = sum(count(segment.text, exchange.request.model) for segment in exchange.request.segments())
-
-

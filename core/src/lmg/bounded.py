@@ -21,7 +21,7 @@ def _resume(work: Coroutine[Any, Any, T], pending: Any) -> Generator[Any, Any, T
     while True:
         try:
             value = yield pending
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to the work
             try:
                 pending = work.throw(error)
             except StopIteration as stop:
@@ -95,6 +95,11 @@ class Deadline:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        if self._fired and kind is asyncio.CancelledError and self._task is not None and self._task.uncancel() <= self._cancelling:
+        if (
+            self._fired
+            and kind is asyncio.CancelledError
+            and self._task is not None
+            and self._task.uncancel() <= self._cancelling
+        ):
             raise TimeoutError from error
         self._task = None

@@ -104,8 +104,16 @@ class Step:
         except Refusal as refusal:
             # A kernel helper that the hook called has refused for it.
             exchange.roll_back(mark)
-            result = Deny(refusal.status, refusal.code, refusal.message, refusal.reason, refusal.type, refusal.param, refusal.headers)
-        except Exception as error:  # the plugin barrier
+            result = Deny(
+                refusal.status,
+                refusal.code,
+                refusal.message,
+                refusal.reason,
+                refusal.type,
+                refusal.param,
+                refusal.headers,
+            )
+        except Exception as error:
             exchange.roll_back(mark)
             exchange._reader_shadow = False
             self.record_failure(exchange, error)
@@ -127,7 +135,9 @@ class Step:
             exchange.keep_as_shadow(undone)
             if result is not None or undone:
                 changed = ", ".join(sorted({kind for kind, _, _ in undone}))
-                exchange.shadowed.append((self.name, self.hook, f"{_would(result)}{'; ' if changed else ''}{changed}"))
+                exchange.shadowed.append(
+                    (self.name, self.hook, f"{_would(result)}{'; ' if changed else ''}{changed}")
+                )
             if isinstance(result, Later) and asyncio.iscoroutine(result.check):
                 result.check.close()
             # A shadow filter is fed a copy of the events: the chain knows not to use what it returns.
@@ -143,7 +153,11 @@ class Step:
         """Counts and logs a failure, without any text of the caller's."""
         exchange.host.component_errors.inc((self.name, self.hook))
         log.warning(
-            "component_failed component=%s hook=%s error=%s exchange=%s", self.name, self.hook, describe(error), exchange.id
+            "component_failed component=%s hook=%s error=%s exchange=%s",
+            self.name,
+            self.hook,
+            describe(error),
+            exchange.id,
         )
 
 
@@ -212,14 +226,20 @@ def register() -> pluggy.PluginManager:
     return manager
 
 
-def check_component(component: type[Component], envelope: Envelope, name: str, *, where: str = "", path: str = "") -> None:
+def check_component(
+    component: type[Component], envelope: Envelope, name: str, *, where: str = "", path: str = ""
+) -> None:
     """Refuses a component whose methods are no hooks, or whose mode it does not support.
 
     Raises:
         ConfigError: with the nearest name, the right parameters, or the modes there are.
     """
     for attribute in dir(component):
-        if attribute.startswith("on_") and attribute not in LIFE_HOOKS and callable(getattr(component, attribute)):
+        if (
+            attribute.startswith("on_")
+            and attribute not in LIFE_HOOKS
+            and callable(getattr(component, attribute))
+        ):
             near = get_close_matches(attribute, LIFE_HOOKS, 1)
             raise ConfigError(
                 f"'{name}' has a method {attribute}, which is no hook", where=where, path=path,
@@ -230,19 +250,37 @@ def check_component(component: type[Component], envelope: Envelope, name: str, *
         parameters = tuple(inspect.signature(getattr(component, hook)).parameters)[1:]
         if parameters != PARAMETERS[hook]:
             raise ConfigError(
-                f"'{name}': {hook} takes ({', '.join(parameters)})", where=where, path=path, hint=f"it must take ({', '.join(PARAMETERS[hook])})"
+                f"'{name}': {hook} takes ({', '.join(parameters)})",
+                where=where,
+                path=path,
+                hint=f"it must take ({', '.join(PARAMETERS[hook])})",
             )
         fn = getattr(component, hook)
         if hook == "on_attempt" and not (inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)):
-            raise ConfigError(f"'{name}': on_attempt is no generator", where=where, path=path, hint="it must yield exactly once")
+            raise ConfigError(
+                f"'{name}': on_attempt is no generator",
+                where=where,
+                path=path,
+                hint="it must yield exactly once",
+            )
         if hook == "on_end" and inspect.iscoroutinefunction(fn):
-            raise ConfigError(f"'{name}': on_end must be synchronous", where=where, path=path, hint="hand work to a bounded queue (host.worker)")
+            raise ConfigError(
+                f"'{name}': on_end must be synchronous",
+                where=where,
+                path=path,
+                hint="hand work to a bounded queue (host.worker)",
+            )
     declared = {*component.provides, *component.requires, *component.uses}
     for hook in declared - set(hooks):
-        raise ConfigError(f"'{name}' declares facts for {hook}, which it does not implement", where=where, path=path)
+        raise ConfigError(
+            f"'{name}' declares facts for {hook}, which it does not implement", where=where, path=path
+        )
     if envelope.mode not in component.modes:
         raise ConfigError(
-            f"'{name}' does not support mode '{envelope.mode}'", where=where, path=path, hint=f"modes: {', '.join(sorted(component.modes))}"
+            f"'{name}' does not support mode '{envelope.mode}'",
+            where=where,
+            path=path,
+            hint=f"modes: {', '.join(sorted(component.modes))}",
         )
 
 
@@ -274,4 +312,6 @@ def _up(first: Sequence[Step], instead: Sequence[Step]) -> tuple[Step, ...]:
     A component needs only one of ``on_stream`` and ``on_response``; no answer passes it because of how it travelled.
     """
     there = {step.index for step in first}
-    return tuple(sorted((*first, *(s for s in instead if s.index not in there)), key=lambda step: -step.index))
+    return tuple(
+        sorted((*first, *(s for s in instead if s.index not in there)), key=lambda step: -step.index)
+    )

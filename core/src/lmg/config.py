@@ -14,7 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import ConfigError
 from .yamltext import Document, load
 
-__all__ = ["Entry", "Envelope", "Limits", "MeshConfig", "ServerConfig", "TlsConfig", "When", "read_config", "validate"]
+__all__ = [
+    "Entry",
+    "Envelope",
+    "Limits",
+    "MeshConfig",
+    "ServerConfig",
+    "TlsConfig",
+    "When",
+    "read_config",
+    "validate",
+]
 
 
 class _Strict(BaseModel):
@@ -26,29 +36,41 @@ class TlsConfig(_Strict):
 
     cert_file: Path = Field(..., description="The server's certificate chain, PEM.")
     key_file: Path = Field(..., description="Its private key, PEM.")
-    client_ca_file: Path | None = Field(None, description="Require and verify client certificates against these authorities (mutual TLS).")
+    client_ca_file: Path | None = Field(
+        None, description="Require and verify client certificates against these authorities (mutual TLS)."
+    )
     min_version: Literal["1.2", "1.3"] = Field("1.3", description="The lowest TLS version that is accepted.")
 
 
 class CorsConfig(_Strict):
     """Cross-origin requests from browsers; off unless origins are listed."""
 
-    allow_origins: list[str] = Field(default_factory=list, description="Exact origins, as in `https://app.example.com`.")
+    allow_origins: list[str] = Field(
+        default_factory=list, description="Exact origins, as in `https://app.example.com`."
+    )
     max_age_s: int = Field(600, ge=0, description="How long a browser may keep the answer to a preflight.")
 
 
 class Limits(_Strict):
     """The bounds of the front door."""
 
-    max_body_bytes: int = Field(32 * 2**20, gt=0, description="Larger bodies are refused with 413 before they are read.")
+    max_body_bytes: int = Field(
+        32 * 2**20, gt=0, description="Larger bodies are refused with 413 before they are read."
+    )
     max_json_depth: int = Field(128, gt=0, le=500, description="Deeper JSON is a 400.")
     max_headers: int = Field(100, gt=0, description="More header lines are a 431.")
     max_header_bytes: int = Field(64 * 2**10, gt=0, description="A larger head is a 431.")
-    head_timeout_s: float = Field(10.0, gt=0, description="A head must be complete within this time of its first byte.")
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="A head must be complete within this time of its first byte."
+    )
     body_timeout_s: float = Field(300.0, gt=0, description="A body must be complete within this time.")
-    min_body_rate: int = Field(1024, ge=0, description="Bytes per second that a body must reach after the first five seconds.")
+    min_body_rate: int = Field(
+        1024, ge=0, description="Bytes per second that a body must reach after the first five seconds."
+    )
     idle_timeout_s: float = Field(75.0, gt=0, description="An idle connection is closed after this time.")
-    write_timeout_s: float = Field(60.0, gt=0, description="A client that takes no byte for this time is dropped.")
+    write_timeout_s: float = Field(
+        60.0, gt=0, description="A client that takes no byte for this time is dropped."
+    )
     max_connections: int = Field(10_000, gt=0, description="Connections per worker; further ones get 503.")
 
 
@@ -65,12 +87,20 @@ class ServerConfig(_Strict):
     deadline_s: float = Field(600.0, gt=0, description="The longest that one exchange may take.")
     settle_s: float = Field(5.0, gt=0, description="The deadline of all on_settle hooks together.")
     max_attempts: int = Field(6, ge=1, le=32, description="The ceiling of attempts of one exchange.")
-    max_held_bytes: int = Field(8 * 2**20, gt=0, description="The most of a stream that is held for review; beyond it the answer is refused.")
+    max_held_bytes: int = Field(
+        8 * 2**20,
+        gt=0,
+        description="The most of a stream that is held for review; beyond it the answer is refused.",
+    )
     max_forks: int = Field(64, ge=1, description="Forks that run or wait at a time.")
-    state_dir: Path | None = Field(None, description="Where embedded services keep their files; a private temporary folder by default.")
+    state_dir: Path | None = Field(
+        None, description="Where embedded services keep their files; a private temporary folder by default."
+    )
     secrets_dir: Path | None = Field(None, description="A folder of secret files, for the `Secrets` service.")
     watch: bool = Field(True, description="Reload when a configuration file changes (SIGHUP always does).")
-    allowed_hosts: list[str] = Field(default_factory=list, description="Host names that requests may carry; empty allows any valid one.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="Host names that requests may carry; empty allows any valid one."
+    )
 
 
 class When(_Strict):
@@ -85,11 +115,17 @@ class When(_Strict):
 class Envelope(_Strict):
     """What every listed component inherits from the kernel, beside its own settings."""
 
-    mode: Literal["enforce", "shadow", "off"] = Field("enforce", description="`shadow` runs it without effect, `off` not at all.")
-    on_error: Literal["deny", "allow"] | None = Field(None, description="What its failure means; each component has its own default.")
+    mode: Literal["enforce", "shadow", "off"] = Field(
+        "enforce", description="`shadow` runs it without effect, `off` not at all."
+    )
+    on_error: Literal["deny", "allow"] | None = Field(
+        None, description="What its failure means; each component has its own default."
+    )
     timeout_ms: int = Field(5_000, gt=0, description="The longest that one of its hooks may take.")
     when: When | None = None
-    join: Literal["upstream", "answer"] = Field("upstream", description="When checks that it left running must be done.")
+    join: Literal["upstream", "answer"] = Field(
+        "upstream", description="When checks that it left running must be done."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +143,27 @@ class MeshConfig(_Strict):
     """mesh.yaml."""
 
     server: ServerConfig = ServerConfig()
-    insecure_no_auth: bool = Field(False, description="Serve beyond loopback without an authenticator. Said aloud at every start.")
-    providers: dict[str, dict[str, Any] | None] = Field(default_factory=dict, description="Upstreams, by `type` or `type/name`.")
-    services: dict[str, dict[str, Any] | None] = Field(default_factory=dict, description="Services that replace the embedded ones.")
+    insecure_no_auth: bool = Field(
+        False, description="Serve beyond loopback without an authenticator. Said aloud at every start."
+    )
+    providers: dict[str, dict[str, Any] | None] = Field(
+        default_factory=dict, description="Upstreams, by `type` or `type/name`."
+    )
+    services: dict[str, dict[str, Any] | None] = Field(
+        default_factory=dict, description="Services that replace the embedded ones."
+    )
     pipeline: list[str | dict[str, dict[str, Any] | None]] = Field(
-        default_factory=list, description="The listed components, in the order in which a request walks down them."
+        default_factory=list,
+        description="The listed components, in the order in which a request walks down them.",
     )
 
     @model_validator(mode="after")
     def _one_key_each(self) -> MeshConfig:
         for n, item in enumerate(self.pipeline):
             if isinstance(item, dict) and len(item) != 1:
-                raise ValueError(f"pipeline[{n}]: an entry has one name, as in '- prompt_guard: {{mode: shadow}}'")
+                raise ValueError(
+                    f"pipeline[{n}]: an entry has one name, as in '- prompt_guard: {{mode: shadow}}'"
+                )
         return self
 
     def entries(self, document: Document | None = None) -> list[Entry]:
@@ -154,7 +199,9 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Me
     return validate(MeshConfig, document.value, (), document), document
 
 
-def validate(model: type[Any], value: Mapping[str, Any], path: tuple[str | int, ...], document: Document | None) -> Any:
+def validate(
+    model: type[Any], value: Mapping[str, Any], path: tuple[str | int, ...], document: Document | None
+) -> Any:
     """``value`` as ``model``; the first fault as a ``ConfigError`` with its place and a hint."""
     try:
         return model.model_validate(value)
@@ -172,13 +219,23 @@ def validate(model: type[Any], value: Mapping[str, Any], path: tuple[str | int, 
             what = fault["msg"].removeprefix("Value error, ")
             what = what[0].lower() + what[1:]
         dotted = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at).lstrip(".")
-        raise ConfigError(what, where=document.where(at) if document else "", path=dotted, hint=hint) from None
+        raise ConfigError(
+            what, where=document.where(at) if document else "", path=dotted, hint=hint
+        ) from None
 
 
 def _fields_at(model: type[Any], loc: tuple[Any, ...]) -> list[str]:
     for key in loc:
         field = getattr(model, "model_fields", {}).get(key)
-        inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if hasattr(t, "model_fields")] if field else []
+        inner = (
+            [
+                t
+                for t in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if hasattr(t, "model_fields")
+            ]
+            if field
+            else []
+        )
         if not inner:
             return []
         model = inner[0]

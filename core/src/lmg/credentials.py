@@ -29,7 +29,17 @@ def credential_of(head: Head) -> str | None:
     if not found:
         return None
     if any(token != found[0] for token in found):
-        raise Refusal(401, "ambiguous_credential", "Two different credentials were given; send one.", headers=((b"www-authenticate", b"Bearer"),))
+        raise Refusal(
+            401,
+            "ambiguous_credential",
+            "Two different credentials were given; send one.",
+            headers=((b"www-authenticate", b"Bearer"),),
+        )
     if not found[0] or len(found[0]) > MAX_CREDENTIAL or not found[0].isascii():
-        raise Refusal(401, "invalid_api_key", "The credential is not valid.", headers=((b"www-authenticate", b"Bearer"),))
+        raise Refusal(
+            401,
+            "invalid_api_key",
+            "The credential is not valid.",
+            headers=((b"www-authenticate", b"Bearer"),),
+        )
     return found[0].decode("ascii")

@@ -67,7 +67,12 @@ def kind_of(component: type[Any]) -> Literal["listed", "provider", "service"]:
 
 
 def load_component(
-    type: str, installed: dict[str, Installed], *, where: str = "", path: str = "", kind: Sequence[str] = ("listed",)
+    type: str,
+    installed: dict[str, Installed],
+    *,
+    where: str = "",
+    path: str = "",
+    kind: Sequence[str] = ("listed",),
 ) -> type[Any]:
     """The class behind ``type``; this is where a plugin is imported.
 
@@ -90,16 +95,27 @@ def load_component(
         raise DiscoveryError(f"'{type}' is not installed", where=where, path=path, hint=hint)
     try:
         component = entry.entry_point.load()
-    except Exception as error:  # the plugin barrier: whatever an import does
+    except Exception as error:
         raise DiscoveryError(
-            f"'{type}' cannot be imported from {entry.distribution} {entry.version}: {error.__class__.__name__}: {error}", where=where, path=path
+            f"'{type}' cannot be imported from {entry.distribution} {entry.version}: {error.__class__.__name__}: {error}",
+            where=where,
+            path=path,
         ) from error
     if not (inspect.isclass(component) and issubclass(component, _Configured)):
-        raise DiscoveryError(f"'{type}' of {entry.distribution} is no component class", where=where, path=path)
+        raise DiscoveryError(
+            f"'{type}' of {entry.distribution} is no component class", where=where, path=path
+        )
     _check_kernel(component, entry, where, path)
     if kind_of(component) not in kind:
-        section = {"listed": "pipeline:", "provider": "providers:", "service": "services:"}[kind_of(component)]
-        raise DiscoveryError(f"'{type}' is a {kind_of(component)} component", where=where, path=path, hint=f"it belongs under {section}")
+        section = {"listed": "pipeline:", "provider": "providers:", "service": "services:"}[
+            kind_of(component)
+        ]
+        raise DiscoveryError(
+            f"'{type}' is a {kind_of(component)} component",
+            where=where,
+            path=path,
+            hint=f"it belongs under {section}",
+        )
     return component
 
 
@@ -110,7 +126,13 @@ def _check_kernel(component: type[_Configured], entry: Installed, where: str, pa
         clause = clause.strip()
         operator = clause.rstrip("0123456789.")
         wanted, here = _release(clause[len(operator) :]), _release(__version__)
-        fits = {">=": here >= wanted, "<": here < wanted, "==": here[: len(wanted)] == wanted, ">": here > wanted, "<=": here <= wanted}
+        fits = {
+            ">=": here >= wanted,
+            "<": here < wanted,
+            "==": here[: len(wanted)] == wanted,
+            ">": here > wanted,
+            "<=": here <= wanted,
+        }
         if not fits.get(operator.strip(), False):
             raise DiscoveryError(
                 f"'{entry.name}' of {entry.distribution} {entry.version} is made for kernels {component.requires_kernel}, this is {__version__}",

@@ -92,7 +92,7 @@ class DryRun:
         self.host = ReadOnlyHost(server.state_dir, server.secrets_dir, connect=connect)
         try:
             self.pipeline = _DryPipeline(blueprint, self.host)
-        except Exception as error:  # the plugin barrier
+        except Exception as error:
             raise _unbuilt("a component cannot be built", error) from error
         self.steps: list[Observed] = []
         self.dropped: list[Dropped] = []
@@ -148,7 +148,7 @@ class DryRun:
             await component.start()
         except NotExplained as error:
             self.notes.append(f"{component.name} did not start completely: {error}")
-        except Exception as error:  # the plugin barrier
+        except Exception as error:
             raise _unbuilt(f"'{component.name}' did not start", error) from error
 
     # -- the walk -------------------------------------------------------------------------------

@@ -194,7 +194,17 @@ class Outcome:
 class Attempt:
     """One try at one target, with its own copy-on-write view of the request."""
 
-    __slots__ = ("body", "deadline", "first_byte_at", "headers", "number", "outcome", "prefill", "started", "target")
+    __slots__ = (
+        "body",
+        "deadline",
+        "first_byte_at",
+        "headers",
+        "number",
+        "outcome",
+        "prefill",
+        "started",
+        "target",
+    )
 
     def __init__(self, target: Target, number: int, body: JsonText, started: float, deadline: float) -> None:
         self.target = target
@@ -283,7 +293,9 @@ class Request:
     def replace(self, segment: Segment, text: str) -> None:
         """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""
         if segment.signed or segment.format == "opaque":
-            raise ValueError(f"segment {segment.id} is {'signed' if segment.signed else 'opaque'} and cannot be replaced")
+            raise ValueError(
+                f"segment {segment.id} is {'signed' if segment.signed else 'opaque'} and cannot be replaced"
+            )
         self.body = self.body.set(segment.path, text)
 
     def set(self, path: JsonPath, value: Json) -> None:
@@ -301,7 +313,13 @@ class Response:
     __slots__ = ("_exchange", "body", "headers", "replay", "status")
 
     def __init__(
-        self, exchange: Exchange, status: int, body: JsonText, headers: list[tuple[bytes, bytes]], *, replay: bool = False
+        self,
+        exchange: Exchange,
+        status: int,
+        body: JsonText,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        replay: bool = False,
     ) -> None:
         self._exchange = exchange
         self.status = status
@@ -326,13 +344,48 @@ class Exchange:
     """
 
     __slots__ = (
-        "_facts", "_journal", "_reader_shadow", "_reply_headers", "_shadow_facts", "_signals", "_slots",
-        "attempts", "bounds", "client_gone", "client_request_id", "committed", "deadline", "dialect", "drops", "head", "host", "id",
-        "operation", "outcome", "parent", "pipeline", "purpose", "raw_body", "receipt", "request", "shadowed", "started",
-        "status", "timeline", "usage", "first_token_at", "bytes_sent", "ended", "code", "when", "settled",
+        "_facts",
+        "_journal",
+        "_reader_shadow",
+        "_reply_headers",
+        "_shadow_facts",
+        "_signals",
+        "_slots",
+        "attempts",
+        "bounds",
+        "bytes_sent",
+        "client_gone",
+        "client_request_id",
+        "code",
+        "committed",
+        "deadline",
+        "dialect",
+        "drops",
+        "ended",
+        "first_token_at",
+        "head",
+        "host",
+        "id",
+        "operation",
+        "outcome",
+        "parent",
+        "pipeline",
+        "purpose",
+        "raw_body",
+        "receipt",
+        "request",
+        "settled",
+        "shadowed",
+        "started",
+        "status",
+        "timeline",
+        "usage",
+        "when",
     )  # fmt: skip
 
-    def __init__(self, host: Host, pipeline: Any, head: Head, operation: Operation, dialect: Dialect, id: str) -> None:
+    def __init__(
+        self, host: Host, pipeline: Any, head: Head, operation: Operation, dialect: Dialect, id: str
+    ) -> None:
         self.host = host
         self.pipeline = pipeline
         self.head = head
@@ -455,6 +508,18 @@ class Exchange:
         if self.bounds is UNBOUNDED:
             return targets  # type: ignore[no-any-return]
         return tuple(target for target in targets if self.bounds.admit(target))
+
+    def estimate_usage(self, output_tokens: int) -> None:
+        """What was probably used, where the upstream did not say."""
+        usage = self.usage
+        if not usage.estimated:
+            return
+        usage.output_tokens = max(usage.output_tokens, output_tokens)
+        if not usage.input_tokens and self.request is not None:
+            count = self.host.tokenizer.estimate
+            usage.input_tokens = sum(
+                count(segment.text, self.request.model) for segment in self.request.segments()
+            )
 
     def provider(self, target: Target) -> Provider:
         """The provider component behind ``target``."""

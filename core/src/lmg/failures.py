@@ -10,14 +10,25 @@ import orjson
 from .errors import Refusal, UpstreamError
 from .provider import Reply
 
-__all__ = ["kind_of_status", "refusal_of_failure", "retry_after_s", "scrub"]
+__all__ = ["StatusFailure", "kind_of_status", "refusal_of_failure", "retry_after_s", "scrub"]
 
 KEPT: Final = frozenset({400, 403, 404, 408, 409, 413, 422, 429, 502, 503, 504})
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]{2,}\](?::\d+)?")
-_HOST: Final = re.compile(r"\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|cloud|local|internal|lan|svc|example)\b(?::\d+)?", re.IGNORECASE)
+_HOST: Final = re.compile(
+    r"\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|cloud|local|internal|lan|svc|example)\b(?::\d+)?",
+    re.IGNORECASE,
+)
 _KEY: Final = re.compile(r"\b(?:sk|pk|rk|key|org|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
 _TRACE: Final = re.compile(r"Traceback \(most recent call last\).*|File \"[^\"]*\".*", re.DOTALL)
+
+
+class StatusFailure(UpstreamError):
+    """The upstream answered, with an error status."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__("status", kind_of_status(reply.status, reply.body or b""), f"status {reply.status}")
+        self.reply = reply
 
 
 def scrub(text: str) -> str:
@@ -31,9 +42,14 @@ def scrub(text: str) -> str:
 def kind_of_status(status: int, body: bytes) -> str:
     """The stable kind of a failure with an HTTP status; classes that a fallback treats apart are recognised."""
     lowered = body[:4096].lower()
-    if status in (400, 413, 422) and any(mark in lowered for mark in (b"context_length", b"context length", b"maximum context", b"exceed_context")):
+    if status in (400, 413, 422) and any(
+        mark in lowered
+        for mark in (b"context_length", b"context length", b"maximum context", b"exceed_context")
+    ):
         return "context_length"
-    if status in (400, 403) and any(mark in lowered for mark in (b"content_filter", b"content_policy", b"content management policy")):
+    if status in (400, 403) and any(
+        mark in lowered for mark in (b"content_filter", b"content_policy", b"content management policy")
+    ):
         return "content_filter"
     if status == 429:
         return "rate_limited"
@@ -65,13 +81,37 @@ def refusal_of_failure(error: UpstreamError | None, reply: Reply | None, skip: s
     if reply is not None:
         return _of_reply(reply)
     if skip is not None:
-        return Refusal(503, "no_target", "No model is available for this request at the moment.", type="server_error", reason=f"skipped: {skip}")
+        return Refusal(
+            503,
+            "no_target",
+            "No model is available for this request at the moment.",
+            type="server_error",
+            reason=f"skipped: {skip}",
+        )
     assert error is not None
     if error.kind == "timeout":
-        return Refusal(504, "upstream_timeout", "The model did not answer in time.", type="server_error", reason=str(error))
+        return Refusal(
+            504,
+            "upstream_timeout",
+            "The model did not answer in time.",
+            type="server_error",
+            reason=str(error),
+        )
     if error.stage == "connect":
-        return Refusal(503 if error.kind == "pool_exhausted" else 502, "upstream_unreachable", "The model cannot be reached.", type="server_error", reason=str(error))
-    return Refusal(502, "upstream_error", "The model's answer broke off or could not be understood.", type="server_error", reason=str(error))
+        return Refusal(
+            503 if error.kind == "pool_exhausted" else 502,
+            "upstream_unreachable",
+            "The model cannot be reached.",
+            type="server_error",
+            reason=str(error),
+        )
+    return Refusal(
+        502,
+        "upstream_error",
+        "The model's answer broke off or could not be understood.",
+        type="server_error",
+        reason=str(error),
+    )
 
 
 def _of_reply(reply: Reply) -> Refusal:
@@ -103,9 +143,15 @@ def _of_reply(reply: Reply) -> Refusal:
     kept = mapped == status
     return Refusal(
         mapped,
-        scrub(str(code)) if kept and code is not None else ("upstream_error" if mapped >= 500 else "upstream_refused"),
-        scrub(message) if kept and isinstance(message, str) and message else "The model's provider reported an error.",
-        type=scrub(type_) if kept and isinstance(type_, str) else ("server_error" if mapped >= 500 else "invalid_request_error"),
+        scrub(str(code))
+        if kept and code is not None
+        else ("upstream_error" if mapped >= 500 else "upstream_refused"),
+        scrub(message)
+        if kept and isinstance(message, str) and message
+        else "The model's provider reported an error.",
+        type=scrub(type_)
+        if kept and isinstance(type_, str)
+        else ("server_error" if mapped >= 500 else "invalid_request_error"),
         param=scrub(param) if kept and isinstance(param, str) else None,
         reason=f"upstream answered {status}",
         headers=headers,

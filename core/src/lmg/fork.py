@@ -58,9 +58,13 @@ class Forks:
             Refusal: outside the bounds, or the child was refused or failed.
         """
         if parent.parent is not None:
-            raise Refusal(500, "fork_of_fork", "The gateway failed.", type="server_error", reason="a fork cannot fork")
+            raise Refusal(
+                500, "fork_of_fork", "The gateway failed.", type="server_error", reason="a fork cannot fork"
+            )
         if not parent.bounds.admit(target):
-            raise Refusal(403, "out_of_bounds", "Policy does not allow this model.", reason=f"fork to {target.name}")
+            raise Refusal(
+                403, "out_of_bounds", "Policy does not allow this model.", reason=f"fork to {target.name}"
+            )
         if self._running >= self._limit:
             raise QueueFull(f"{self._limit} forks run already")
         self._running += 1
@@ -71,7 +75,14 @@ class Forks:
 
     async def _run(self, parent: Exchange, target: Target, purpose: str) -> ForkResult:
         number = sum(1 for _ in parent.attempts)
-        child = Exchange(parent.host, parent.pipeline, parent.head, parent.operation, parent.dialect, f"{parent.id}.{purpose}{number}")
+        child = Exchange(
+            parent.host,
+            parent.pipeline,
+            parent.head,
+            parent.operation,
+            parent.dialect,
+            f"{parent.id}.{purpose}{number}",
+        )
         child.parent, child.purpose = parent, purpose
         child.bounds, child.deadline = parent.bounds, parent.deadline
         body = parent.request.body.remove(("stream",)).remove(("stream_options",))

@@ -107,7 +107,9 @@ class Hooks:
         """
 
     @hookspec
-    def on_stream(self, exchange: Exchange) -> StreamFilter | None | Deny | Awaitable[StreamFilter | None | Deny]:
+    def on_stream(
+        self, exchange: Exchange
+    ) -> StreamFilter | None | Deny | Awaitable[StreamFilter | None | Deny]:
         """Open a filter for the events of an answer.
 
         Fires once per attempt's answer, in reverse list order, before commit. None means not interested: when
@@ -122,7 +124,9 @@ class Hooks:
         """
 
     @hookspec
-    def on_response(self, exchange: Exchange, response: Response) -> Verdict | None | Awaitable[Verdict | None]:
+    def on_response(
+        self, exchange: Exchange, response: Response
+    ) -> Verdict | None | Awaitable[Verdict | None]:
         """Review the whole answer, when it was not streamed; an upstream's error text too.
 
         Fires once, in reverse list order. Returns nothing or ``Deny``. A component without ``on_stream`` is

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import QueueFull
-from .services.embedded import EstimatingTokenizer, FileCounters, FileLedger, FileSecrets, MemoryCounters, MemoryLedger
+from .services.embedded import (
+    EstimatingTokenizer,
+    FileCounters,
+    FileLedger,
+    FileSecrets,
+    MemoryCounters,
+    MemoryLedger,
+)
 from .telemetry import Recorder
 
 if TYPE_CHECKING:
@@ -63,7 +70,7 @@ class Worker:
             item = await self._queue.get()
             try:
                 await self._handle(item)
-            except Exception as error:  # the plugin barrier: a worker outlives a bad item
+            except Exception as error:  # noqa: BLE001 - the plugin barrier: a worker outlives a bad item
                 self.failed += 1
                 log.error("worker_failed", extra={"worker": self.name, "error": type(error).__name__})
             finally:
@@ -79,7 +86,9 @@ class Host:
 
     MAX_TASKS: Final = 10_000
 
-    def __init__(self, *, state_dir: Path | None = None, secrets_dir: Path | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, state_dir: Path | None = None, secrets_dir: Path | None = None, clock: Clock | None = None
+    ) -> None:
         self.clock = clock or Clock()
         self.state_dir = state_dir
         self.metrics = Recorder()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Final
 
 import orjson
@@ -58,7 +58,9 @@ def strict_loads(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
     try:
         value: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise JsonTextError("invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno}).") from None
+        raise JsonTextError(
+            "invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno})."
+        ) from None
     strings = 0
     level: list[Json] = [value]
     depth = 0
@@ -190,7 +192,7 @@ def _with(value: object, path: JsonPath, new: object) -> Json:
         raise KeyError(f"no array at {key!r}")
     items = list(value)
     items[key] = _with(items[key], rest, new) if rest else new
-    return items  # type: ignore[return-value]
+    return items
 
 
 def _tree(edits: Mapping[JsonPath, object]) -> dict[str | int, object]:
@@ -230,7 +232,7 @@ class _Splicer:
 
     def skip(self, at: int) -> int:
         if self.text[at] == '"':
-            return scanstring(self.text, at + 1, False)[1]
+            return int(scanstring(self.text, at + 1, False)[1])
         return _DECODER.raw_decode(self.text, at)[1]
 
     def space(self, at: int) -> int:

@@ -75,10 +75,20 @@ class Walk:
                 exchange.ended, exchange.status = "cancelled", exchange.status or 499
             else:
                 # The drain time is over: the client is told, and what was used is settled.
-                await self._refuse(Refusal(503, "shutting_down", "The gateway is shutting down.", type="server_error"))
+                await self._refuse(
+                    Refusal(503, "shutting_down", "The gateway is shutting down.", type="server_error")
+                )
         except Exception as error:  # the last resort
             log.exception("internal_error exchange=%s", exchange.id, exc_info=error)
-            await self._refuse(Refusal(500, "internal_error", "The gateway failed.", type="server_error", reason=type(error).__name__))
+            await self._refuse(
+                Refusal(
+                    500,
+                    "internal_error",
+                    "The gateway failed.",
+                    type="server_error",
+                    reason=type(error).__name__,
+                )
+            )
         finally:
             for _, later in self.laters:
                 later.cancel()
@@ -96,7 +106,7 @@ class Walk:
     # -- down ---------------------------------------------------------------------------------
     async def down(self) -> Response | OpenStream:
         """From the head to an answer: whole and reviewed, or an open stream."""
-        exchange, plan = self.exchange, self.plan
+        plan = self.plan
         if plan.on_request_head:
             given = await self._request_steps(plan.on_request_head)
             if given is not None:
@@ -154,7 +164,9 @@ class Walk:
             else:
                 step.record_failure(exchange, TypeError())
                 if not step.allow:
-                    raise component_refusal(ComponentFailed(step, f"returned {type(verdict).__name__}, which is no verdict"))
+                    raise component_refusal(
+                        ComponentFailed(step, f"returned {type(verdict).__name__}, which is no verdict")
+                    )
         return None
 
     async def _join(self, *, before: Step | None = None, upstream: bool = False) -> None:
@@ -163,7 +175,8 @@ class Walk:
         due = [
             (step, later)
             for step, later in self.laters
-            if (before is None and (not upstream or not step.join_answer)) or (before is not None and before.uses & frozenset(step.provides))
+            if (before is None and (not upstream or not step.join_answer))
+            or (before is not None and before.uses & frozenset(step.provides))
         ]
         if not due:
             return
@@ -171,7 +184,7 @@ class Walk:
         for step, later in due:
             try:
                 found = await later
-            except Exception as error:  # the plugin barrier
+            except Exception as error:
                 step.record_failure(exchange, error)
                 if step.allow:
                     continue
@@ -188,8 +201,18 @@ class Walk:
         """The targets to try, in order: the candidates, folded through ``on_route``, within the bounds."""
         exchange = self.exchange
         principal = exchange.principal
-        if principal is not None and principal.models is not None and exchange.request.model not in principal.models:
-            raise Refusal(403, "model_not_allowed", "This credential may not use this model.", param="model", headers=((b"x-should-retry", b"false"),))
+        if (
+            principal is not None
+            and principal.models is not None
+            and exchange.request.model not in principal.models
+        ):
+            raise Refusal(
+                403,
+                "model_not_allowed",
+                "This credential may not use this model.",
+                param="model",
+                headers=((b"x-should-retry", b"false"),),
+            )
         targets: Sequence[Target] = exchange.candidates
         if not targets:
             if not self.pipeline.catalogue.targets(exchange.request.model, exchange.operation):
@@ -197,7 +220,12 @@ class Walk:
                     404, "model_not_found", "The model does not exist or does not serve this operation.", param="model",
                     headers=((b"x-should-retry", b"false"),),
                 )  # fmt: skip
-            raise Refusal(403, "out_of_bounds", "Policy leaves no model for this request.", reason=f"bounds: {exchange.bounds}")
+            raise Refusal(
+                403,
+                "out_of_bounds",
+                "Policy leaves no model for this request.",
+                reason=f"bounds: {exchange.bounds}",
+            )
         if not self.plan.on_route:
             return targets  # type: ignore[return-value]
         for step in self.plan.on_route:
@@ -230,7 +258,9 @@ class Walk:
             body = JsonText.parse(answer.body)
         except JsonTextError as error:
             raise component_refusal(ComponentFailed(step, "its answer is not JSON", error)) from error
-        response = Response(exchange, answer.status, body, list(answer.headers), replay=exchange.request.stream)
+        response = Response(
+            exchange, answer.status, body, list(answer.headers), replay=exchange.request.stream
+        )
         usage = exchange.dialect.usage(body.value)
         if usage is not None:
             exchange.usage = usage
@@ -291,7 +321,11 @@ class Walk:
         exchange = self.exchange
         exchange.status = 200
         head = [
-            *(pair for pair in headers if pair[0] not in (b"content-type", b"content-length", b"x-request-id")),
+            *(
+                pair
+                for pair in headers
+                if pair[0] not in (b"content-type", b"content-length", b"x-request-id")
+            ),
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
@@ -339,7 +373,13 @@ class Walk:
             exchange.ended = "failed" if refusal.status >= 500 else "refused"
         if not exchange.committed:
             exchange.status = refusal.status
-        log.info("refused exchange=%s status=%d code=%s reason=%s", exchange.id, refusal.status, refusal.code, refusal.reason)
+        log.info(
+            "refused exchange=%s status=%d code=%s reason=%s",
+            exchange.id,
+            refusal.status,
+            refusal.code,
+            refusal.reason,
+        )
         if not exchange.settled:
             try:
                 await self.settle()
@@ -347,7 +387,14 @@ class Walk:
                 refusal = withheld
                 exchange.status = exchange.status if exchange.committed else refusal.status
                 exchange.code = refusal.code
-        args = (refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, exchange.request_id)
+        args = (
+            refusal.status,
+            refusal.code,
+            refusal.message,
+            refusal.type,
+            refusal.param,
+            exchange.request_id,
+        )
         if exchange.committed:
             event = exchange.dialect.error_event(*args)
             await self._write(event)
@@ -362,7 +409,9 @@ class Walk:
         raw = exchange.dialect.error_body(
             refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, exchange.request_id
         )
-        response = await self._review(Response(exchange, refusal.status, JsonText.parse(raw), []), self.plan.on_response)
+        response = await self._review(
+            Response(exchange, refusal.status, JsonText.parse(raw), []), self.plan.on_response
+        )
         text = response.body.get("error", "message")
         return Refusal(
             refusal.status, refusal.code, text if isinstance(text, str) else "", type=refusal.type, param=refusal.param,
@@ -461,7 +510,7 @@ class Walk:
                 continue
             try:
                 step.fn(exchange)
-            except Exception as error:  # the plugin barrier
+            except Exception as error:  # noqa: BLE001 - the plugin barrier
                 step.record_failure(exchange, error)
 
     # -- explained ------------------------------------------------------------------------------
@@ -495,5 +544,3 @@ def unauthenticated(head: Head) -> Refusal:
 async def _checked(check: Awaitable[Any], seconds: float) -> Any:
     async with asyncio.timeout(seconds):
         return await check
-
-

@@ -93,9 +93,15 @@ def check_order(listed: Sequence[Listed], where: str = "") -> None:
     works = _sorted([item.name for item in listed], edges)
     given = "\n".join(f"    - {item.name}" for item in listed)
     what = f"the order breaks a rule of '{broken.consumer}': its {broken.hook} reads '{broken.fact}', which '{broken.provider}' provides"
-    better = "\n  a list that works:\n" + "\n".join(f"    - {name}" for name in works) if works else "\n  no order satisfies all rules"
+    better = (
+        "\n  a list that works:\n" + "\n".join(f"    - {name}" for name in works)
+        if works
+        else "\n  no order satisfies all rules"
+    )
     raise OrderError(
-        f"{what}, so '{broken.first}' must stand above '{broken.then}'\n  the list as given:\n{given}{better}", where=where, path="pipeline"
+        f"{what}, so '{broken.first}' must stand above '{broken.then}'\n  the list as given:\n{given}{better}",
+        where=where,
+        path="pipeline",
     )
 
 
@@ -124,7 +130,11 @@ def _check_provided(item: Listed, hook: str, fact: str, listed: Sequence[Listed]
 
 
 def _hint(fact: str) -> str:
-    return "list an authenticator above it, as auth_static" if fact == "principal" else f"list a component that provides '{fact}'"
+    return (
+        "list an authenticator above it, as auth_static"
+        if fact == "principal"
+        else f"list a component that provides '{fact}'"
+    )
 
 
 def _edges(listed: Sequence[Listed]) -> list[_Edge]:

@@ -43,7 +43,11 @@ class Part:
 
     def same_as(self, other: Part) -> bool:
         """Whether a reload may carry the object over: same class, settings and distribution."""
-        return (self.component, self.settings, self.version) == (other.component, other.settings, other.version)
+        return (self.component, self.settings, self.version) == (
+            other.component,
+            other.settings,
+            other.version,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,11 @@ class Blueprint:
 
 
 def draft(
-    config: MeshConfig, document: Document | None = None, *, installed: dict[str, Installed] | None = None, classes: Mapping[str, type[Any]] | None = None
+    config: MeshConfig,
+    document: Document | None = None,
+    *,
+    installed: dict[str, Installed] | None = None,
+    classes: Mapping[str, type[Any]] | None = None,
 ) -> Blueprint:
     """Loads and checks everything that ``config`` names. ``classes`` stand in for entry points (tests, scaffolds).
 
@@ -71,7 +79,14 @@ def draft(
     found = installed if installed is not None else discover()
     classes = classes or {}
 
-    def part(type_: str, name: str, settings: Mapping[str, Any], envelope: Envelope, path: tuple[str | int, ...], kind: str) -> Part:
+    def part(
+        type_: str,
+        name: str,
+        settings: Mapping[str, Any],
+        envelope: Envelope,
+        path: tuple[str | int, ...],
+        kind: str,
+    ) -> Part:
         where = document.where(path) if document is not None else ""
         dotted = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
         component = classes.get(type_)
@@ -82,22 +97,29 @@ def draft(
         version = found[type_].version if type_ in found else ""
         return Part(name, component, validate(component.Config, settings, path, document), envelope, version)
 
-    listed = tuple(part(e.type, e.name, e.settings, e.envelope, e.path, "listed") for e in config.entries(document))
+    listed = tuple(
+        part(e.type, e.name, e.settings, e.envelope, e.path, "listed") for e in config.entries(document)
+    )
     plain = Envelope()
     providers = tuple(
-        part(name.partition("/")[0], name, settings or {}, plain, ("providers", name), "provider") for name, settings in config.providers.items()
+        part(name.partition("/")[0], name, settings or {}, plain, ("providers", name), "provider")
+        for name, settings in config.providers.items()
     )
     services = tuple(
-        part(name.partition("/")[0], name, settings or {}, plain, ("services", name), "service") for name, settings in config.services.items()
+        part(name.partition("/")[0], name, settings or {}, plain, ("services", name), "service")
+        for name, settings in config.services.items()
     )
     check_order(
-        [Listed(p.name, p.component, p.envelope) for p in listed], document.where(("pipeline",)) if document is not None else ""
+        [Listed(p.name, p.component, p.envelope) for p in listed],
+        document.where(("pipeline",)) if document is not None else "",
     )
     _check_auth(config, listed)
     taken: dict[str, str] = {}
     for p in services:
         if (other := taken.setdefault(p.component.protocol, p.name)) != p.name:
-            raise ConfigError(f"'{other}' and '{p.name}' are both the service '{p.component.protocol}'", path="services")
+            raise ConfigError(
+                f"'{other}' and '{p.name}' are both the service '{p.component.protocol}'", path="services"
+            )
     return Blueprint(config, listed, providers, services)
 
 
@@ -107,7 +129,9 @@ def authenticates(part: Part) -> bool:
 
 
 def _check_auth(config: MeshConfig, listed: Sequence[Part]) -> None:
-    enforced = any(authenticates(p) and p.envelope.mode == "enforce" and p.envelope.when is None for p in listed)
+    enforced = any(
+        authenticates(p) and p.envelope.mode == "enforce" and p.envelope.when is None for p in listed
+    )
     if enforced or not config.serves_beyond_loopback() or config.insecure_no_auth:
         return
     raise ConfigError(
@@ -151,7 +175,9 @@ class Pipeline:
         self.services: list[Service] = [made(p) for p in blueprint.services]
         self.providers: dict[str, Provider] = {p.name: made(p) for p in blueprint.providers}
         pairs: list[tuple[Listed, Component]] = [
-            (Listed(p.name, p.component, p.envelope), made(p)) for p in blueprint.listed if p.envelope.mode != "off"
+            (Listed(p.name, p.component, p.envelope), made(p))
+            for p in blueprint.listed
+            if p.envelope.mode != "off"
         ]
         self.listed = pairs
         self.register = register()
@@ -179,7 +205,9 @@ class Pipeline:
         if catalogue is not None:
             self.catalogue = catalogue  # type: ignore[assignment]
         else:
-            self.catalogue = ProviderCatalogue([target for provider in self.providers.values() for target in provider.targets()])
+            self.catalogue = ProviderCatalogue(
+                [target for provider in self.providers.values() for target in provider.targets()]
+            )
         self.started = True
 
     def activate(self) -> None:
@@ -212,7 +240,7 @@ class Pipeline:
     def admin_routes(self) -> dict[str, list[AdminRoute]]:
         """The admin routes of the listed components, by component."""
         return {
-            listed.name: component.admin_routes()  # type: ignore[attr-defined]
+            listed.name: component.admin_routes()
             for listed, component in self.listed
             if hasattr(component, "admin_routes")
         }
@@ -235,5 +263,5 @@ async def _stop(components: Sequence[_Configured]) -> None:
     for component in reversed(components):
         try:
             await component.stop()
-        except Exception as error:  # the plugin barrier: one that cannot stop keeps no other from stopping
+        except Exception as error:  # noqa: BLE001 - the plugin barrier: one that cannot stop keeps no other from stopping
             log.error("stop_failed component=%s error=%s", component.name, type(error).__name__)

@@ -20,7 +20,9 @@ __all__ = ["HttpProvider", "HttpProviderConfig", "Provider", "ProviderConfig", "
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # The only request headers that travel on: none of them selects host, path, key or account.
-FORWARDED = frozenset({b"accept", b"content-type", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"})
+FORWARDED = frozenset(
+    {b"accept", b"content-type", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"}
+)
 _HEADER_VALUE = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")
 
 
@@ -47,16 +49,28 @@ class Reply:
 class ProviderConfig(ComponentConfig):
     """What every provider can be told."""
 
-    models: list[str] = Field(default_factory=list, description="Models that clients may ask for, in order of preference.")
-    model_map: dict[str, str] = Field(default_factory=dict, description="Names that the upstream knows a model by, where they differ.")
+    models: list[str] = Field(
+        default_factory=list, description="Models that clients may ask for, in order of preference."
+    )
+    model_map: dict[str, str] = Field(
+        default_factory=dict, description="Names that the upstream knows a model by, where they differ."
+    )
     priority: int = Field(100, ge=0, description="Lower is tried first.")
-    fallback: bool = Field(False, description="Serve other models' requests when their own provider fails (needs `fallback`).")
+    fallback: bool = Field(
+        False, description="Serve other models' requests when their own provider fails (needs `fallback`)."
+    )
     on_prem: bool = Field(False, description="The upstream runs on the operator's own premises.")
     region: str = Field("", description="Where the upstream processes data, as policies name it.")
     timeout_ms: int = Field(600_000, gt=0, description="The longest a whole call may take.")
-    connect_timeout_ms: int = Field(5_000, gt=0, description="The longest that connecting (with TLS) may take.")
-    first_token_timeout_ms: int = Field(120_000, gt=0, description="The longest wait for the first event of a stream.")
-    stall_timeout_ms: int = Field(60_000, gt=0, description="The longest silence between two events of a stream.")
+    connect_timeout_ms: int = Field(
+        5_000, gt=0, description="The longest that connecting (with TLS) may take."
+    )
+    first_token_timeout_ms: int = Field(
+        120_000, gt=0, description="The longest wait for the first event of a stream."
+    )
+    stall_timeout_ms: int = Field(
+        60_000, gt=0, description="The longest silence between two events of a stream."
+    )
 
 
 class Provider(_Configured):
@@ -99,17 +113,25 @@ class HttpProviderConfig(ProviderConfig):
 
     endpoint: str = Field(..., description="Base URL without the `/v1`, as in `https://api.openai.com`.")
     api_key: SecretStr | None = Field(None, description="Sent as the bearer token; never shown.")
-    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers for every call; values are secrets.")
-    ca_file: str | None = Field(None, description="Trust these certificate authorities instead of the system's.")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Further headers for every call; values are secrets."
+    )
+    ca_file: str | None = Field(
+        None, description="Trust these certificate authorities instead of the system's."
+    )
     proxy: str | None = Field(None, description="Proxy URL; the call then goes through httpx.")
     http2: bool = Field(False, description="Offer HTTP/2; the call then goes through httpx.")
-    max_answer_bytes: Annotated[int, Field(gt=0)] = Field(64 * 2**20, description="A whole answer over this size is an upstream fault.")
+    max_answer_bytes: Annotated[int, Field(gt=0)] = Field(
+        64 * 2**20, description="A whole answer over this size is an upstream fault."
+    )
 
     @field_validator("api_key")
     @classmethod
     def _key_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _HEADER_VALUE.match(value.get_secret_value()):
-            raise ValueError("the key is empty or holds characters that no header can carry (a line break at its end?)")
+            raise ValueError(
+                "the key is empty or holds characters that no header can carry (a line break at its end?)"
+            )
         return value
 
 
@@ -138,15 +160,24 @@ class HttpProvider(Provider):
         try:
             url = Url.parse(endpoint)
         except ValueError as error:
-            raise ConfigError(str(error), path=f"providers.{self.name}.endpoint", hint="as in https://api.example.com") from None
+            raise ConfigError(
+                str(error), path=f"providers.{self.name}.endpoint", hint="as in https://api.example.com"
+            ) from None
         self._url = url.with_path(url.path[:-3]) if url.path.endswith("/v1") else url
         self._fixed = [
             *self.credentials(),
-            *((key.lower().encode(), value.get_secret_value().encode()) for key, value in config.headers.items()),
+            *(
+                (key.lower().encode(), value.get_secret_value().encode())
+                for key, value in config.headers.items()
+            ),
         ]
         self._names = frozenset(key for key, _ in self._fixed)
         options = TransportOptions(
-            config.connect_timeout_ms / 1000, config.max_answer_bytes, config.ca_file, config.proxy, config.http2
+            config.connect_timeout_ms / 1000,
+            config.max_answer_bytes,
+            config.ca_file,
+            config.proxy,
+            config.http2,
         )
         await self.stop_transport()
         self.transport = open_transport(self._url, options)
@@ -163,7 +194,9 @@ class HttpProvider(Provider):
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
         """One HTTP exchange; redirects are not followed and cookies not kept."""
         headers = [
-            (key, value) for key, value in exchange.head.headers if key in FORWARDED and key not in self._names
+            (key, value)
+            for key, value in exchange.head.headers
+            if key in FORWARDED and key not in self._names
         ]
         headers += self._fixed
         headers += attempt.headers
@@ -172,5 +205,3 @@ class HttpProvider(Provider):
         if response.is_event_stream and response.status < 300:
             return Reply(response.status, response.headers, chunks=response)
         return Reply(response.status, response.headers, body=await response.read())
-
-

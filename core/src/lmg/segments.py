@@ -7,7 +7,7 @@ a segment unless it stands at a place known to hold no text (identifiers, enumer
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from .jsontext import Json, JsonPath
@@ -15,12 +15,25 @@ from .jsontext import Json, JsonPath
 __all__ = ["Format", "Role", "Segment", "walk_text"]
 
 Role = Literal[
-    "system", "user", "assistant", "tool", "tool_definition", "tool_arguments", "reasoning", "refusal", "error", "unknown"
+    "system",
+    "user",
+    "assistant",
+    "tool",
+    "tool_definition",
+    "tool_arguments",
+    "reasoning",
+    "refusal",
+    "error",
+    "unknown",
 ]
 Format = Literal["text", "json", "opaque"]
 
-_NOT_TEXT: Final = frozenset({"type", "id", "object", "role", "model", "finish_reason", "tool_call_id", "service_tier", "call_id"})
-_OPAQUE: Final = frozenset({"image_url", "input_audio", "file", "audio", "input_image", "image", "encrypted_content", "b64_json"})
+_NOT_TEXT: Final = frozenset(
+    {"type", "id", "object", "role", "model", "finish_reason", "tool_call_id", "service_tier", "call_id"}
+)
+_OPAQUE: Final = frozenset(
+    {"image_url", "input_audio", "file", "audio", "input_image", "image", "encrypted_content", "b64_json"}
+)
 _JSON: Final = frozenset({"arguments", "input_schema", "parameters"})
 
 
@@ -49,8 +62,7 @@ def walk_text(value: Json, path: JsonPath, role: Role, *, prefix: str = "") -> I
     if type(value) is str:
         key = path[-1] if path else ""
         segment_id = prefix or ".".join(map(str, path))
-        format: Format = "json" if key in _JSON else "text"
-        yield Segment(segment_id, _role_at(path, role), path, value, format)
+        yield Segment(segment_id, _role_at(path, role), path, value, "json" if key in _JSON else "text")
     elif type(value) is list:
         if value and all(type(item) is int for item in value):
             yield Segment(".".join(map(str, path)), role, path, "", "opaque")
@@ -64,9 +76,7 @@ def walk_text(value: Json, path: JsonPath, role: Role, *, prefix: str = "") -> I
                 yield Segment(".".join(map(str, (*path, key))), role, (*path, key), "", "opaque")
             elif key not in _NOT_TEXT:
                 for segment in walk_text(item, (*path, key), role):
-                    if signed:
-                        segment = Segment(segment.id, segment.role, segment.path, segment.text, segment.format, True)
-                    yield segment
+                    yield replace(segment, signed=True) if signed else segment
 
 
 def _role_at(path: JsonPath, role: Role) -> Role:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import orjson
+
+from .bounded import within
 from .compiler import ComponentFailed, Step, describe
 from .dialects import Delta, StreamEvent
+from .dialects.openai_chat import OpenAIChat
 from .errors import Refusal
-from .jsontext import JsonText
+from .exchange import Exchange, Response
+from .jsontext import Json, JsonText
 from .verdicts import Deny
-
-if TYPE_CHECKING:
-    from .exchange import Exchange
 
 __all__ = ["FilterChain", "Held", "StreamFilter", "refusal_of", "review_whole"]
 
@@ -58,12 +60,8 @@ class Held(StreamFilter):
         return ()
 
     async def finish(self) -> Iterable[StreamEvent] | Deny:
-        from .exchange import Response
-
         exchange = self._exchange
         whole = exchange.dialect.assemble(self._events)
-        import orjson
-
         response = Response(exchange, 200, JsonText(orjson.dumps(whole), whole), [])
         verdict = await self._step.call(exchange, response)
         if isinstance(verdict, Deny):
@@ -87,7 +85,9 @@ class _Link:
         self.filter = filter
         self.is_async = inspect.iscoroutinefunction(filter.feed)
         self.finish_async = inspect.iscoroutinefunction(filter.finish)
-        self.owed: dict[str, tuple[Delta, str, StreamEvent]] | None = {} if step.allow and not step.shadow else None
+        self.owed: dict[str, tuple[Delta, str, StreamEvent]] | None = (
+            {} if step.allow and not step.shadow else None
+        )
         self.spent = 0.0
         self.changed = False
         self.bypassed = False
@@ -121,7 +121,7 @@ class FilterChain:
 
     def __init__(self, exchange: Exchange, filters: Sequence[tuple[Step, StreamFilter]]) -> None:
         self._exchange = exchange
-        self._links = [_Link(step, filter) for step, filter in filters]
+        self._links = [_Link(step, opened) for step, opened in filters]
         self.has_async = any(link.is_async for link in self._links)
 
     def __bool__(self) -> bool:
@@ -156,13 +156,11 @@ class FilterChain:
         try:
             result: Any = link.filter.feed(event) if event is not None else link.filter.finish()
             if link.is_async if event is not None else link.finish_async:
-                from .bounded import within
-
                 result = await within(link.step.timeout_s, result)
             out = result if isinstance(result, Deny) else list(result)
         except ComponentFailed as failed:
             return self._failed(link, event, failed)
-        except Exception as error:  # the plugin barrier
+        except Exception as error:  # noqa: BLE001 - the plugin barrier
             link.step.record_failure(self._exchange, error)
             return self._failed(link, event, ComponentFailed(link.step, describe(error), error))
         finally:
@@ -205,21 +203,21 @@ class FilterChain:
         for link in self._links:
             try:
                 link.filter.close()
-            except Exception as error:  # the plugin barrier
+            except Exception as error:  # noqa: BLE001 - the plugin barrier
                 link.step.record_failure(self._exchange, error)
             if self._exchange.timeline is not None:
-                self._exchange.timeline.append((link.step.name, "on_stream", time.perf_counter() - link.spent, link.spent, ""))
+                self._exchange.timeline.append(
+                    (link.step.name, "on_stream", time.perf_counter() - link.spent, link.spent, "")
+                )
         self._links = []
 
 
-async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonText:
+async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonText:  # noqa: C901 - open, feed, finish
     """A whole answer fed to a component that only filters streams: one delta per segment.
 
     Raises:
         Refusal: the filter denied, or failed under ``on_error: deny``.
     """
-    from .dialects.openai_chat import OpenAIChat
-
     try:
         opened = await step.call(exchange)
     except ComponentFailed as failed:
@@ -236,7 +234,9 @@ async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonTe
     carrier = OpenAIChat()  # the filter sees deltas; which dialect carries them makes no difference to it
     try:
         for n, segment in enumerate(segments):
-            value = {"choices": [{"index": n, "delta": {"content": segment.text}, "finish_reason": None}]}
+            value: Json = {
+                "choices": [{"index": n, "delta": {"content": segment.text}, "finish_reason": None}]
+            }
             for event in await chain.feed(carrier.make_event(value, "delta")):
                 for delta in event.deltas:
                     texts[delta.id] = texts.get(delta.id, "") + delta.text
@@ -273,5 +273,9 @@ def refusal_of(deny: Deny, component: str) -> Refusal:
 def component_refusal(failed: ComponentFailed) -> Refusal:
     """What a failure under ``on_error: deny`` is to the caller: a safe 503."""
     return Refusal(
-        503, "component_failed", "The gateway could not complete a required check. Please retry.", type="server_error", reason=str(failed)
+        503,
+        "component_failed",
+        "The gateway could not complete a required check. Please retry.",
+        type="server_error",
+        reason=str(failed),
     )

@@ -20,7 +20,9 @@ class Family:
 
     kind: Literal["counter", "gauge", "histogram"]
 
-    def __init__(self, recorder: Recorder, name: str, help: str, labels: Sequence[str], max_series: int) -> None:
+    def __init__(
+        self, recorder: Recorder, name: str, help: str, labels: Sequence[str], max_series: int
+    ) -> None:
         self.name, self.help, self.labels, self.max_series = name, help, tuple(labels), max_series
         self._recorder = recorder
         self._overflow = (OVERFLOW,) * len(self.labels)
@@ -34,7 +36,7 @@ class Family:
 class Counter(Family):
     """Only rises. ``inc`` is a dictionary update: 0.1 µs."""
 
-    kind = "counter"
+    kind: Literal["counter", "gauge", "histogram"] = "counter"
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
@@ -65,7 +67,15 @@ class Histogram(Family):
 
     kind = "histogram"
 
-    def __init__(self, recorder: Recorder, name: str, help: str, labels: Sequence[str], max_series: int, buckets: Sequence[float]) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        name: str,
+        help: str,
+        labels: Sequence[str],
+        max_series: int,
+        buckets: Sequence[float],
+    ) -> None:
         super().__init__(recorder, name, help, labels, max_series)
         self.buckets = tuple(sorted(buckets))
         self.series: dict[Labels, list[float]] = {}
@@ -97,7 +107,13 @@ class Recorder:
         return self._family(Gauge(self, name, help, labels, max_series))
 
     def histogram(
-        self, name: str, help: str, labels: Sequence[str] = (), *, buckets: Sequence[float], max_series: int = 1000
+        self,
+        name: str,
+        help: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float],
+        max_series: int = 1000,
     ) -> Histogram:
         """A histogram; its name ends in its unit (``_seconds``, ``_bytes``)."""
         return self._family(Histogram(self, name, help, labels, max_series, buckets))
@@ -106,7 +122,7 @@ class Recorder:
         there = self._families.setdefault(family.name, family)
         if type(there) is not type(family) or there.labels != family.labels:
             raise ValueError(f"metric {family.name} is already a {there.kind} with labels {there.labels}")
-        return there  # type: ignore[return-value]
+        return there
 
     def families(self) -> Iterator[Family]:
         """Every family, in the order of declaration: what an exporter walks."""

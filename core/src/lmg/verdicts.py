@@ -6,7 +6,19 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Answer", "Deny", "Finding", "Later", "Next", "Resume", "Retry", "Signal", "Skip", "Stop", "Verdict"]
+__all__ = [
+    "Answer",
+    "Deny",
+    "Finding",
+    "Later",
+    "Next",
+    "Resume",
+    "Retry",
+    "Signal",
+    "Skip",
+    "Stop",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True)

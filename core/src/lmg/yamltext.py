@@ -30,7 +30,9 @@ _SCALARS: Final = yaml.SafeLoader("")
 class Document:
     """A parsed configuration: ``value`` and, per key path, where it stands (``file:line``)."""
 
-    def __init__(self, value: dict[str, Any], places: dict[tuple[str | int, ...], str], files: tuple[Path, ...]) -> None:
+    def __init__(
+        self, value: dict[str, Any], places: dict[tuple[str | int, ...], str], files: tuple[Path, ...]
+    ) -> None:
         self.value, self.places, self.files = value, places, files
 
     def where(self, path: tuple[str | int, ...]) -> str:
@@ -54,14 +56,21 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Document:
 
 
 def _load(
-    path: Path, environ: Mapping[str, str], places: dict[tuple[str | int, ...], str], files: list[Path], above: tuple[Path, ...]
+    path: Path,
+    environ: Mapping[str, str],
+    places: dict[tuple[str | int, ...], str],
+    files: list[Path],
+    above: tuple[Path, ...],
 ) -> dict[str, Any]:
     if path.resolve() in above:
         raise ConfigError(f"{path} includes itself", hint="remove it from include:")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", hint="name the file with --config, or run without it for the embedded default") from None
+        raise ConfigError(
+            f"{path} does not exist",
+            hint="name the file with --config, or run without it for the embedded default",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if len(text) > MAX_BYTES:
@@ -79,7 +88,11 @@ def _load(
             if key in value and isinstance(value[key], dict) and isinstance(item, dict):
                 twice = next((inner for inner in item if inner in value[key]), None)
                 if twice is not None:
-                    raise ConfigError(f"'{twice}' is configured twice", where=places.get((key, twice), ""), path=f"{key}.{twice}")
+                    raise ConfigError(
+                        f"'{twice}' is configured twice",
+                        where=places.get((key, twice), ""),
+                        path=f"{key}.{twice}",
+                    )
                 value[key] |= item
             elif key in value:
                 raise ConfigError(f"'{key}' is configured twice", where=places.get((key,), ""), path=key)
@@ -89,7 +102,9 @@ def _load(
 
 
 class _Reader:
-    def __init__(self, path: Path, environ: Mapping[str, str], places: dict[tuple[str | int, ...], str]) -> None:
+    def __init__(
+        self, path: Path, environ: Mapping[str, str], places: dict[tuple[str | int, ...], str]
+    ) -> None:
         self.path, self.environ, self.places = path, environ, places
         self.references: list[str] = []
         self.nodes = 0
@@ -107,14 +122,18 @@ class _Reader:
             mark = getattr(error, "problem_mark", None)
             where = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
             problem = _MARK.sub("${…}", str(getattr(error, "problem", None) or "it is not valid YAML"))
-            raise ConfigError(f"not valid YAML: {problem}", where=where, hint="check indentation, quotes and brackets") from None
+            raise ConfigError(
+                f"not valid YAML: {problem}", where=where, hint="check indentation, quotes and brackets"
+            ) from None
         finally:
             loader.dispose()
         if node is None:
             return {}
         value = self._value(node, ())
         if not isinstance(value, dict):
-            raise ConfigError("the configuration must be a mapping", where=f"{self.path}:1", hint="as in 'pipeline: [...]'")
+            raise ConfigError(
+                "the configuration must be a mapping", where=f"{self.path}:1", hint="as in 'pipeline: [...]'"
+            )
         return value
 
     def _mark(self, match: re.Match[str]) -> str:
@@ -130,13 +149,17 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             value: dict[str, Any] = {}
             for key_node, value_node in node.value:
-                key = self._value(key_node, (*path, "<key>")) if isinstance(key_node, yaml.ScalarNode) else None
+                key = (
+                    self._value(key_node, (*path, "<key>")) if isinstance(key_node, yaml.ScalarNode) else None
+                )
                 place = f"{self.path}:{key_node.start_mark.line + 1}"
                 if not isinstance(key, str | int | float | bool):
                     raise ConfigError("a key must be a plain scalar", where=place)
                 name = str(key)
                 if name in value:
-                    raise ConfigError(f"'{name}' is configured twice", where=place, path=".".join(map(str, (*path, name))))
+                    raise ConfigError(
+                        f"'{name}' is configured twice", where=place, path=".".join(map(str, (*path, name)))
+                    )
                 self.places[(*path, name)] = place
                 value[name] = self._value(value_node, (*path, name))
             return value
@@ -144,7 +167,9 @@ class _Reader:
             return [self._value(item, (*path, n)) for n, item in enumerate(node.value)]
         text = str(node.value)
         if "\ue000" in text:
-            return _MARK.sub(lambda match: self._resolve(self.references[int(match.group(1))], where, path), text)
+            return _MARK.sub(
+                lambda match: self._resolve(self.references[int(match.group(1))], where, path), text
+            )
         if node.tag.startswith("!"):
             raise ConfigError(f"the tag {node.tag} is not supported", where=where)
         return _SCALARS.construct_object(node)
@@ -156,13 +181,23 @@ class _Reader:
                 return Path(reference[5:]).read_text(encoding="utf-8").rstrip("\n")
             except (OSError, UnicodeDecodeError) as error:
                 what = getattr(error, "strerror", None) or "it is not text"
-                raise ConfigError(f"the file of ${{{reference}}} cannot be read: {what}", where=where, path=dotted) from None
+                raise ConfigError(
+                    f"the file of ${{{reference}}} cannot be read: {what}", where=where, path=dotted
+                ) from None
         name, colon, default = reference.partition(":-")
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"${{{reference}}} is no reference", where=where, path=dotted, hint="write ${NAME}, ${NAME:-default} or ${file:/path}")
+            raise ConfigError(
+                f"${{{reference}}} is no reference",
+                where=where,
+                path=dotted,
+                hint="write ${NAME}, ${NAME:-default} or ${file:/path}",
+            )
         value = self.environ.get(name, "")
         if value or colon:
             return value or default
         raise ConfigError(
-            f"the environment has no {name}", where=where, path=dotted, hint=f"set {name}, or write ${{{name}:-default}}"
+            f"the environment has no {name}",
+            where=where,
+            path=dotted,
+            hint=f"set {name}, or write ${{{name}:-default}}",
         )

@@ -16,7 +16,9 @@ COMMANDS = ("serve", "check", "explain", "plugins", "schema", "chat")
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; what `docs/cli.md` is generated from."""
-    top = argparse.ArgumentParser(prog="lmg", description="LLM Mesh Gateway: a request walks down a list of plugins to a model.")
+    top = argparse.ArgumentParser(
+        prog="lmg", description="LLM Mesh Gateway: a request walks down a list of plugins to a model."
+    )
     top.add_argument("--version", action="store_true", help="show the kernel's version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:

@@ -44,7 +44,7 @@ def _built(blueprint: Blueprint) -> Pipeline:
         return blueprint.build(Host())
     except MeshError:
         raise
-    except Exception as error:  # the plugin barrier
+    except Exception as error:
         raise ConfigError(f"a component cannot be built: {type(error).__name__}: {error}") from error
 
 

@@ -18,11 +18,15 @@ from .scaffold import KINDS, create
 __all__ = ["HELP", "arguments", "describe", "run"]
 
 HELP = "list installed components; `plugins new` begins a plugin"
+
+
 def arguments(parser: ArgumentParser) -> None:
     """`lmg plugins`' options, and its subcommand `new`."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     actions = parser.add_subparsers(dest="action", metavar="new")
-    new = actions.add_parser("new", help="begin a plugin: a distribution with a working component and tests that pass")
+    new = actions.add_parser(
+        "new", help="begin a plugin: a distribution with a working component and tests that pass"
+    )
     new.add_argument("name", metavar="NAME", help="the component's name in mesh.yaml, as in word_list")
     new.add_argument("--kind", required=True, choices=KINDS, help="what it is an example of")
     new.add_argument("--dir", type=Path, default=Path(), help="where its folder goes (default: here)")
@@ -44,7 +48,12 @@ def run(options: Namespace) -> int:
 def describe(name: str, installed: dict[str, Installed]) -> dict[str, Any]:
     """One installed component, as plain values; ``broken`` says why it cannot be used."""
     item = installed[name]
-    found: dict[str, Any] = {"name": name, "distribution": item.distribution, "version": item.version, "broken": None}
+    found: dict[str, Any] = {
+        "name": name,
+        "distribution": item.distribution,
+        "version": item.version,
+        "broken": None,
+    }
     try:
         component = load_component(name, installed, kind=("listed", "provider", "service"))
         kind = kind_of(component)
@@ -65,14 +74,18 @@ def describe(name: str, installed: dict[str, Installed]) -> dict[str, Any]:
 
 def _show(found: list[dict[str, Any]]) -> None:
     out = console()
-    listing = table("Installed components", "component", "kind", "distribution", "stability", "does", "summary")
+    listing = table(
+        "Installed components", "component", "kind", "distribution", "stability", "does", "summary"
+    )
     for item in found:
         distribution = f"{item['distribution']} {item['version']}"
         if item["broken"] is not None:
             listing.add_row(item["name"], "broken", distribution, "", "", item["broken"], style="red")
             continue
         does = [*item["hooks"], *item["operations"], *([item["protocol"]] if item["protocol"] else [])]
-        listing.add_row(item["name"], item["kind"], distribution, item["stability"], ", ".join(does), item["summary"])
+        listing.add_row(
+            item["name"], item["kind"], distribution, item["stability"], ", ".join(does), item["summary"]
+        )
     if found:
         out.print(listing)
     else:

@@ -73,13 +73,17 @@ def check_name(name: str) -> None:
         )
     installed = discover()
     if name in installed:
-        raise ConfigError(f"'{name}' is a component of {installed[name].distribution}", hint="choose another name")
+        raise ConfigError(
+            f"'{name}' is a component of {installed[name].distribution}", hint="choose another name"
+        )
     taken = {"lmg-core", *KNOWN.values(), *(item.distribution for item in installed.values())}
     if name in KNOWN or distribution_of(name) in taken or find_spec(module_of(name)) is not None:
         raise ConfigError(f"'{name}' belongs to another distribution", hint="choose another name")
     words = {class_of(name), f"{class_of(name)}Config"}
     if keyword.iskeyword(name) or words & {*lmg.__all__, *dir(builtins), *typing.__all__, *_IMPORTED}:
-        raise ConfigError(f"'{name}' already means something else in a plugin's code", hint="choose another name")
+        raise ConfigError(
+            f"'{name}' already means something else in a plugin's code", hint="choose another name"
+        )
 
 
 def distribution_of(name: str) -> str:
@@ -113,7 +117,9 @@ def placeholders(name: str, kind: str) -> dict[str, str]:
 def render(parts: tuple[str, ...], kind: str, values: Mapping[str, str]) -> str:
     """The templates ``parts``, one after the other, filled in."""
     home = files("lmg") / "_scaffold"
-    return "".join(fill((home / part.format(kind=kind)).read_text(encoding="utf-8"), values) for part in parts)
+    return "".join(
+        fill((home / part.format(kind=kind)).read_text(encoding="utf-8"), values) for part in parts
+    )
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ HELP = "print the JSON Schema of mesh.yaml, for editors"
 
 Schema = dict[str, Any]
 
-_REFERENCE: Final = {"$ref": "#/$defs/reference"}
+_REFERENCE: Final = {"$ref": "#/$defs/Reference"}
 # Beside a type, these make a string refuse some strings: a reference must be let through explicitly.
 _NARROWS: Final = frozenset({"pattern", "minLength", "maxLength", "format", "enum", "const"})
 # What describes a setting stays beside `anyOf`, where editors look for it.
@@ -50,7 +50,9 @@ def run(options: Namespace) -> int:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{options.output} cannot be written: {error.strerror}") from None
-    sys.stderr.write(f"first line of mesh.yaml, for editors:\n# yaml-language-server: $schema={options.output}\n")
+    sys.stderr.write(
+        f"first line of mesh.yaml, for editors:\n# yaml-language-server: $schema={options.output}\n"
+    )
     return 0
 
 
@@ -67,11 +69,18 @@ def mesh_schema(components: Mapping[str, type[Any]]) -> Schema:
     bare: list[str] = []
     for name, component in components.items():
         kind = kind_of(component)
-        own = _lifted(component.Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}"), f"{name}.", definitions)
+        own = _lifted(
+            component.Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}"),
+            f"{name}.",
+            definitions,
+        )
         if component.summary:
             own.setdefault("description", component.summary)
         if kind == "listed":
-            mode = {**envelope["mode"], "enum": [mode for mode in envelope["mode"]["enum"] if mode in component.modes]}
+            mode = {
+                **envelope["mode"],
+                "enum": [mode for mode in envelope["mode"]["enum"] if mode in component.modes],
+            }
             own["properties"] = {**own.get("properties", {}), **envelope, "mode": mode}
         own.setdefault("additionalProperties", False)
         definitions[name] = own
@@ -81,19 +90,30 @@ def mesh_schema(components: Mapping[str, type[Any]]) -> Schema:
     properties = whole["properties"]
     for section, kind in (("providers", "provider"), ("services", "service")):
         properties[section] = {**_said(properties[section]), **_by_name(names[kind], bare)}
-    properties["pipeline"] = {**_said(properties["pipeline"]), "type": "array", "items": _entry(names["listed"], bare)}
+    properties["pipeline"] = {
+        **_said(properties["pipeline"]),
+        "type": "array",
+        "items": _entry(names["listed"], bare),
+    }
     text = {"type": "string"}
     properties["include"] = {
         "anyOf": [text, {"type": "array", "items": text}], "description": "Further files, read relative to this one.",
     }  # fmt: skip
     definitions = {name: _with_references(definition) for name, definition in definitions.items()}
-    definitions["reference"] = {
+    definitions["Reference"] = {
         "type": "string", "pattern": r"\$\{[^{}\n]+\}", "description": "A value from elsewhere: ${VAR}, ${VAR:-default} or ${file:/path}.",
     }  # fmt: skip
     # The sections of components hold names and references to definitions only, no scalar of their own.
     sections = ("providers", "services", "pipeline", "include")
-    whole["properties"] = {key: value if key in sections else _with_references(value) for key, value in properties.items()}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "title": "mesh.yaml", "$defs": definitions}
+    whole["properties"] = {
+        key: value if key in sections else _with_references(value) for key, value in properties.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **whole,
+        "title": "mesh.yaml",
+        "$defs": definitions,
+    }
 
 
 def _lifted(schema: Schema, prefix: str, definitions: Schema) -> Schema:
@@ -139,7 +159,10 @@ def _with_references(schema: Any) -> Any:
         return [_with_references(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    inner = {key: value if key in ("default", "enum", "const", "examples") else _walk(key, value) for key, value in schema.items()}
+    inner = {
+        key: value if key in ("default", "enum", "const", "examples") else _walk(key, value)
+        for key, value in schema.items()
+    }
     if not _refuses_references(schema):
         return inner
     narrow = {key: value for key, value in inner.items() if key not in _SAID}

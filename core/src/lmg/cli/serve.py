@@ -25,15 +25,26 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", help="the address to listen on")
     parser.add_argument("--port", type=int, help="the port; 0 lets the system choose")
     parser.add_argument("--workers", type=int, help="processes that share the port")
-    parser.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="default: warning")
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=["debug", "info", "warning", "error"],
+        help="default: warning",
+    )
 
 
 def run(options: Namespace) -> int:
     """Serves until SIGTERM or SIGINT; 0 after an orderly end."""
     from ..server.process import Process, listen, new_loop
 
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    overrides = {name: getattr(options, name) for name in ("host", "port", "workers") if getattr(options, name) is not None}
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    overrides = {
+        name: getattr(options, name)
+        for name in ("host", "port", "workers")
+        if getattr(options, name) is not None
+    }
     path = find_config(options.config)
 
     def read() -> tuple[Blueprint, tuple[Path, ...]]:
@@ -65,7 +76,9 @@ def run(options: Namespace) -> int:
 def _warn(config: MeshConfig) -> None:
     listed = [item if isinstance(item, str) else next(iter(item)) for item in config.pipeline]
     if config.insecure_no_auth:
-        sys.stderr.write("WARNING: insecure_no_auth is set: whoever reaches this gateway may use every model at your cost.\n")
+        sys.stderr.write(
+            "WARNING: insecure_no_auth is set: whoever reaches this gateway may use every model at your cost.\n"
+        )
     elif not listed:
         sys.stderr.write("note: no authenticator is listed; the gateway listens on loopback only.\n")
 
@@ -95,8 +108,15 @@ def example(blueprint: Blueprint, base: str) -> str:
 
 def _first_model(blueprint: Blueprint) -> str:
     def named(part: Any) -> str:
-        models = part.settings.models or getattr(part.component, "default_models", lambda: [])()
+        models: list[str] = part.settings.models or getattr(part.component, "default_models", list)()
         return models[0] if models else ""
 
-    ranked = sorted(blueprint.providers, key=lambda part: (part.name.startswith("echo"), not getattr(part.settings, "embedded", False), part.settings.priority))
+    ranked = sorted(
+        blueprint.providers,
+        key=lambda part: (
+            part.name.startswith("echo"),
+            not getattr(part.settings, "embedded", False),
+            part.settings.priority,
+        ),
+    )
     return next((named(part) for part in ranked if named(part)), "echo")

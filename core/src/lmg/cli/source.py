@@ -17,7 +17,13 @@ __all__ = ["add_config_argument", "embedded_default", "find_config", "read_bluep
 
 def add_config_argument(parser: ArgumentParser) -> None:
     """The option that every command with a configuration has."""
-    parser.add_argument("--config", "-c", type=Path, metavar="FILE", help="the configuration (default: ./mesh.yaml, else the embedded default)")
+    parser.add_argument(
+        "--config",
+        "-c",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (default: ./mesh.yaml, else the embedded default)",
+    )
 
 
 def find_config(given: Path | None) -> Path | None:
@@ -27,16 +33,21 @@ def find_config(given: Path | None) -> Path | None:
     return Path("mesh.yaml") if Path("mesh.yaml").is_file() else None
 
 
-def read_blueprint(path: Path | None, overrides: Mapping[str, object] | None = None) -> tuple[Blueprint, tuple[Path, ...]]:
+def read_blueprint(
+    path: Path | None, overrides: Mapping[str, object] | None = None
+) -> tuple[Blueprint, tuple[Path, ...]]:
     """The checked configuration and the files it came from. ``overrides`` are settings of ``server:``."""
+    empty: tuple[Path, ...] = ()
     if path is None:
-        config, document, files = embedded_default(os.environ), None, ()
+        config, document, files = embedded_default(os.environ), None, empty
     else:
         config, document = read_config(path)
         files = document.files
     if overrides:
         server = {**config.server.model_dump(), **overrides}
-        config = config.model_copy(update={"server": validate(type(config.server), server, ("server",), None)})
+        config = config.model_copy(
+            update={"server": validate(type(config.server), server, ("server",), None)}
+        )
     return draft(config, document), files
 
 

@@ -35,7 +35,9 @@ class StreamEvent:
 
     __slots__ = ("_body", "_deltas", "_dialect", "kind", "sse")
 
-    def __init__(self, dialect: Dialect, sse: SseEvent, kind: EventKind, body: JsonText | None = None) -> None:
+    def __init__(
+        self, dialect: Dialect, sse: SseEvent, kind: EventKind, body: JsonText | None = None
+    ) -> None:
         self._dialect = dialect
         self.sse = sse
         self.kind: EventKind = kind
@@ -118,10 +120,14 @@ class Dialect(ABC):
         """The usage that a whole answer or an event states, or None."""
 
     @abstractmethod
-    def error_body(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+    def error_body(
+        self, status: int, code: str, message: str, type: str, param: str | None, request_id: str
+    ) -> bytes:
         """An error in the shape that this dialect's clients parse."""
 
-    def error_event(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+    def error_event(
+        self, status: int, code: str, message: str, type: str, param: str | None, request_id: str
+    ) -> bytes:
         """The last event of a stream that broke. Nothing that looks like an ending follows it."""
         return encode_event(self.error_body(status, code, message, type, param, request_id))
 

@@ -31,7 +31,16 @@ _ROLES: Final[dict[str, Role]] = {
 }
 # Settings whose strings are enumerations or identifiers, not text for a model.
 _SETTINGS: Final = frozenset(
-    {"model", "reasoning_effort", "service_tier", "verbosity", "modalities", "store", "prompt_cache_key", "safety_identifier"}
+    {
+        "model",
+        "reasoning_effort",
+        "service_tier",
+        "verbosity",
+        "modalities",
+        "store",
+        "prompt_cache_key",
+        "safety_identifier",
+    }
 )
 _DONE: Final = b"[DONE]"
 _FINISHED: Final = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -72,7 +81,11 @@ class OpenAIChat(Dialect):
         for key, item in value.items():
             if key == "messages" and type(item) is list:
                 for n, message in enumerate(item):
-                    role = _ROLES.get(str(message.get("role")), "unknown") if type(message) is dict else "unknown"
+                    role = (
+                        _ROLES.get(str(message.get("role")), "unknown")
+                        if type(message) is dict
+                        else "unknown"
+                    )
                     yield from walk_text(message, ("messages", n), role)
             elif key in ("tools", "functions", "response_format"):
                 yield from walk_text(item, (key,), "tool_definition")
@@ -113,7 +126,15 @@ class OpenAIChat(Dialect):
                                 yield from walk_text(part, ("choices", n, name), "assistant")
             elif key == "error":
                 yield from walk_text(item, ("error",), "error")
-            elif key not in ("id", "object", "model", "created", "usage", "system_fingerprint", "service_tier"):
+            elif key not in (
+                "id",
+                "object",
+                "model",
+                "created",
+                "usage",
+                "system_fingerprint",
+                "service_tier",
+            ):
                 yield from walk_text(item, (key,), "unknown")
 
     def usage(self, value: Json) -> Usage | None:
@@ -130,7 +151,9 @@ class OpenAIChat(Dialect):
             estimated=False,
         )
 
-    def error_body(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+    def error_body(
+        self, status: int, code: str, message: str, type: str, param: str | None, request_id: str
+    ) -> bytes:
         return error_body(status, code, message, type, param, request_id)
 
     def after_edit(self, body: JsonText, path: JsonPath) -> JsonText:
@@ -176,7 +199,9 @@ class OpenAIChat(Dialect):
                 if key in ("content", "role") and type(item) is str:
                     # The common case, without the walk.
                     if key == "content":
-                        yield Delta(f"choices.{index}.content", "assistant", item, ("choices", n, "delta", "content"))
+                        yield Delta(
+                            f"choices.{index}.content", "assistant", item, ("choices", n, "delta", "content")
+                        )
                     continue
                 path: JsonPath = ("choices", n, "delta", key)
                 if key == "tool_calls" and type(item) is list:
@@ -214,7 +239,8 @@ class OpenAIChat(Dialect):
                 if key == "choices" and type(item) is list:
                     for n, choice in enumerate(item):
                         if type(choice) is dict:
-                            _merge_choice(choices.setdefault(int(choice.get("index", n)), {"message": {}}), choice)  # type: ignore[call-overload]
+                            at: Any = choice.get("index", n)
+                            _merge_choice(choices.setdefault(at, {"message": {}}), choice)
                 elif item is not None or key not in whole:
                     whole[key] = item
         whole["object"] = "chat.completion"
@@ -230,10 +256,17 @@ class OpenAIChat(Dialect):
         for n, choice in enumerate(choices):
             index = choice.get("index", n)
             message = dict(choice.get("message") or {})
-            message["tool_calls"] = [{"index": m, **call} for m, call in enumerate(message.get("tool_calls") or [])] or None
+            message["tool_calls"] = [
+                {"index": m, **call} for m, call in enumerate(message.get("tool_calls") or [])
+            ] or None
             delta = {key: item for key, item in message.items() if item is not None}
             out.append({**base, "choices": [{"index": index, "delta": delta, "finish_reason": None}]})
-            out.append({**base, "choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}]})
+            out.append(
+                {
+                    **base,
+                    "choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}],
+                }
+            )
         if usage and value.get("usage") is not None:
             out.append({**base, "choices": [], "usage": value["usage"]})
         return [*(encode_event(orjson.dumps(item)) for item in out), encode_event(_DONE)]

@@ -29,9 +29,13 @@ class OpenAIEmbeddings(Dialect):
             raise Refusal(400, "invalid_request", "The body must be a JSON object.")
         model = value.get("model")
         if type(model) is not str or not 0 < len(model) <= 256:
-            raise Refusal(400, "invalid_request", "'model' must be a string of 1 to 256 characters.", param="model")
+            raise Refusal(
+                400, "invalid_request", "'model' must be a string of 1 to 256 characters.", param="model"
+            )
         if type(value.get("input")) not in (str, list) or not value["input"]:
-            raise Refusal(400, "invalid_request", "'input' must be a non-empty string or array.", param="input")
+            raise Refusal(
+                400, "invalid_request", "'input' must be a non-empty string or array.", param="input"
+            )
 
     def wants_stream(self, value: Json) -> bool:
         return False
@@ -52,5 +56,7 @@ class OpenAIEmbeddings(Dialect):
         tokens = stated.get("prompt_tokens") if type(stated) is dict else None
         return Usage(tokens, estimated=False) if type(tokens) is int and tokens >= 0 else None
 
-    def error_body(self, status: int, code: str, message: str, type: str, param: str | None, request_id: str) -> bytes:
+    def error_body(
+        self, status: int, code: str, message: str, type: str, param: str | None, request_id: str
+    ) -> bytes:
         return error_body(status, code, message, type, param, request_id)

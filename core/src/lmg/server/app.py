@@ -66,7 +66,9 @@ class Gateway:
         if pipeline.config.server.cors.allow_origins and await self._cors(scope, client):
             return
         if scope["method"] != "POST":
-            await self.error(client, 405, "method_not_allowed", "This route takes POST.", headers=[(b"allow", b"POST")])
+            await self.error(
+                client, 405, "method_not_allowed", "This route takes POST.", headers=[(b"allow", b"POST")]
+            )
             return
         if self.draining:
             await self.refuse_draining(client)
@@ -119,10 +121,24 @@ class Gateway:
         self.host.spawn(pipeline.stop(self.live), name="pipeline-stop")
 
     # -- refusals of the application's own ------------------------------------------------------
-    async def error(self, client: AsgiClient, status: int, code: str, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    async def error(
+        self,
+        client: AsgiClient,
+        status: int,
+        code: str,
+        message: str,
+        headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
         """An error outside any exchange, in the same shape as all others."""
         request_id = self.new_id()
-        body = _PLAIN.error_body(status, code, message, "invalid_request_error" if status < 500 else "server_error", None, request_id)
+        body = _PLAIN.error_body(
+            status,
+            code,
+            message,
+            "invalid_request_error" if status < 500 else "server_error",
+            None,
+            request_id,
+        )
         await client.whole(
             status,
             [
@@ -137,7 +153,11 @@ class Gateway:
     async def refuse_draining(self, client: AsgiClient) -> None:
         """What new work gets while streams in flight finish."""
         await self.error(
-            client, 503, "draining", "The gateway is shutting down.", headers=[(b"retry-after", b"1"), (b"connection", b"close")]
+            client,
+            503,
+            "draining",
+            "The gateway is shutting down.",
+            headers=[(b"retry-after", b"1"), (b"connection", b"close")],
         )
 
     async def _cors(self, scope: Scope, client: AsgiClient) -> bool:
@@ -147,7 +167,11 @@ class Gateway:
         origin = headers.get(b"origin")
         if origin is None or origin.decode("latin-1") not in cors.allow_origins:
             return False
-        client.extra += [(b"access-control-allow-origin", origin), (b"vary", b"origin"), (b"access-control-expose-headers", b"x-request-id, retry-after")]
+        client.extra += [
+            (b"access-control-allow-origin", origin),
+            (b"vary", b"origin"),
+            (b"access-control-expose-headers", b"x-request-id, retry-after"),
+        ]
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers:
             return False
         allow: Any = [

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from ..config import Limits
+    from .turn import Turn
 
 __all__ = ["AsgiClient"]
 
@@ -20,10 +21,11 @@ RawHeaders = list[tuple[bytes, bytes]]
 class AsgiClient:
     """See ``lmg.lifecycle.Client``."""
 
-    __slots__ = ("_limits", "_receive", "_scope", "_send", "extra")
+    __slots__ = ("_limits", "_receive", "_scope", "_send", "_turn", "extra")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         self._scope, self._receive, self._send, self._limits = scope, receive, send, limits
+        self._turn: Turn | None = scope.get("lmg.turn")
         self.extra: RawHeaders = []
 
     async def read_body(self) -> bytes:
@@ -33,7 +35,9 @@ class AsgiClient:
                 if kind != b"application/json" and not kind.endswith(b"+json"):
                     raise Refusal(415, "unsupported_media_type", "The body must be sent as application/json.")
             elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
-                raise Refusal(415, "unsupported_content_encoding", "The body must be sent without a content encoding.")
+                raise Refusal(
+                    415, "unsupported_content_encoding", "The body must be sent without a content encoding."
+                )
         message: Any = await self._receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -44,31 +48,54 @@ class AsgiClient:
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > self._limits.max_body_bytes:
-                    raise Refusal(413, "body_too_large", f"The body is larger than {self._limits.max_body_bytes} bytes.")
+                    raise Refusal(
+                        413, "body_too_large", f"The body is larger than {self._limits.max_body_bytes} bytes."
+                    )
             body = b"".join(parts)
         if message["type"] == "http.disconnect":
             raise asyncio.CancelledError
         return body
 
     async def whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        turn = self._turn
+        if turn is not None and not turn.flow.write_paused:
+            turn.respond(status, headers + self.extra, body)
+            return
         send = self._send
         await send({"type": "http.response.start", "status": status, "headers": headers + self.extra})
         await send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers + self.extra})
+        if self._turn is not None:
+            self._turn.begin(status, headers + self.extra)
+        else:
+            await self._send(
+                {"type": "http.response.start", "status": status, "headers": headers + self.extra}
+            )
 
     async def write(self, data: bytes) -> None:
-        from ..bounded import within
+        turn = self._turn
+        if turn is None:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            return
+        if turn.flow.write_paused:
+            await self._wait_for_reader(turn)
+        turn.push(data)
 
+    async def _wait_for_reader(self, turn: Turn) -> None:
         try:
-            await within(self._limits.write_timeout_s, self._send({"type": "http.response.body", "body": data, "more_body": True}))
+            async with asyncio.timeout(self._limits.write_timeout_s):
+                await turn.flow.drain()
         except TimeoutError:
             # A reader that takes nothing for so long is gone for all that matters.
+            turn.transport.abort()
             gone = self._scope.get("lmg.gone")
             if gone is not None:
                 gone()
             raise asyncio.CancelledError from None
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._turn is not None:
+            self._turn.finish()
+        else:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -99,7 +99,9 @@ class Process:
 
         self._sockets = sockets
         for listening in sockets:
-            self._servers.append(await loop.create_server(connection, sock=listening, ssl=self._tls, backlog=4096))
+            self._servers.append(
+                await loop.create_server(connection, sock=listening, ssl=self._tls, backlog=4096)
+            )
 
     def _tick(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
@@ -115,7 +117,7 @@ class Process:
             await pipeline.start()
         except MeshError as error:
             return str(error)
-        except Exception as error:  # the plugin barrier: a component's start may raise anything
+        except Exception as error:  # noqa: BLE001 - the plugin barrier: a component's start may raise anything
             return f"a component failed to start: {type(error).__name__}"
         self._prepared = pipeline
         return ""
@@ -126,7 +128,11 @@ class Process:
         if pipeline is None:
             return
         old, new = self.gateway.pipeline.config.server, pipeline.config.server
-        fixed = [name for name in ("host", "port", "workers", "tls", "state_dir", "limits") if getattr(old, name) != getattr(new, name)]
+        fixed = [
+            name
+            for name in ("host", "port", "workers", "tls", "state_dir", "limits")
+            if getattr(old, name) != getattr(new, name)
+        ]
         if fixed:
             log.warning("reload_needs_restart settings=%s", ",".join(f"server.{name}" for name in fixed))
         self.gateway.swap(pipeline)
@@ -176,7 +182,9 @@ class Process:
         limit = time.monotonic() + self.gateway.pipeline.config.server.drain_s
         tasks = self._state.tasks
         while tasks and time.monotonic() < limit:
-            await asyncio.wait(set(tasks), timeout=max(0.0, limit - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                set(tasks), timeout=max(0.0, limit - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+            )
         for task in list(tasks):
             task.cancel()
         if tasks:
@@ -245,7 +253,11 @@ def tls_context(tls: TlsConfig) -> ssl.SSLContext:
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
         what = getattr(error, "strerror", None) or getattr(error, "reason", "") or type(error).__name__
-        raise ConfigError(f"the TLS files cannot be used: {what}", path="server.tls", hint="check paths, and that key and certificate belong together") from None
+        raise ConfigError(
+            f"the TLS files cannot be used: {what}",
+            path="server.tls",
+            hint="check paths, and that key and certificate belong together",
+        ) from None
     return context
 
 
@@ -272,7 +284,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
         for bound in sockets:
             bound.close()
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}", path="server.port", hint="choose another port, or stop what uses it"
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            path="server.port",
+            hint="choose another port, or stop what uses it",
         ) from None
     return sockets
 

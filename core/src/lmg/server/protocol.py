@@ -3,7 +3,7 @@
 Six duties: the header list is frozen when the head is complete (trailers never join it); exactly one
 valid Host; Upgrade is ignored; absolute deadlines for head and body, and a minimum rate; bytes are
 counted while they are read; the connection closes after any 4xx that came from parsing.
-Source: RFC 9112 §2–§7, RFC 9110 §7.2.
+Source: RFC 9112 §2 to §7, RFC 9110 §7.2.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..dialects.openai_errors import error_body
 from ..exchange import TlsPeer
+from .turn import make_turn
 
 if TYPE_CHECKING:
     from ..config import Limits
 
 __all__ = ["FrontDoor", "make_protocol"]
 
-_HOST: Final = re.compile(rb"^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$")
+_HOST: Final = re.compile(
+    rb"^(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$"
+)
 _GRACE_S: Final = 5.0
 _LINGER_S: Final = 2.0
 _DISCARD: Final = 4 * 2**20
@@ -78,7 +81,7 @@ class FrontDoor(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         if cycle is not None and not cycle.response_complete:
-            gone: Callable[[], None] | None = cycle.scope.get("lmg.gone")  # type: ignore[attr-defined]
+            gone: Any = cycle.scope.get("lmg.gone")
             if gone is not None:
                 gone()
 
@@ -98,7 +101,11 @@ class FrontDoor(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            status, code, message = self._refused or (400, "invalid_http", "The request is not valid HTTP/1.1.")
+            status, code, message = self._refused or (
+                400,
+                "invalid_http",
+                "The request is not valid HTTP/1.1.",
+            )
             self._refused = None
             self._refuse(status, code, message)
 
@@ -109,13 +116,17 @@ class FrontDoor(HttpToolsProtocol):
         self._refused = (status, code, message)
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            body = error_body(status, code, message, "invalid_request_error" if status < 500 else "server_error", None, "")
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            body = error_body(
+                status, code, message, "invalid_request_error" if status < 500 else "server_error", None, ""
+            )
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
+                body
+            )
             self.transport.write(STATUS_LINE[status] + head + body)
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
-            gone: Callable[[], None] | None = cycle.scope.get("lmg.gone")  # type: ignore[attr-defined]
+            gone: Any = cycle.scope.get("lmg.gone")
             if gone is not None:
                 gone()
         self._linger()
@@ -139,10 +150,25 @@ class FrontDoor(HttpToolsProtocol):
         """Serves a request with Upgrade as if it had none (RFC 9110 §7.8 lets a server ignore it)."""
         method = self.parser.get_method()
         if method == b"CONNECT" or self._replayed is not None:
-            self._refuse(405 if method == b"CONNECT" else 400, "method_not_allowed", "This method is not supported.")
+            self._refuse(
+                405 if method == b"CONNECT" else 400, "method_not_allowed", "This method is not supported."
+            )
             return
-        headers = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection", b"http2-settings")]
-        head = b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"])
+        headers = [
+            (name, value)
+            for name, value in self.headers
+            if name not in (b"upgrade", b"connection", b"http2-settings")
+        ]
+        head = b"".join(
+            [
+                method,
+                b" ",
+                self.url,
+                b" HTTP/1.1\r\n",
+                *(name + b": " + value + b"\r\n" for name, value in headers),
+                b"\r\n",
+            ]
+        )
         self.parser = httptools.HttpRequestParser(self)
         self._replayed = headers
         try:
@@ -168,7 +194,9 @@ class FrontDoor(HttpToolsProtocol):
         if self.flow.read_paused:
             self._body_since = time.monotonic()
             self._body_bytes_at = self._body_bytes
-        elif spent > limits.body_timeout_s or (spent > _GRACE_S and self._body_bytes < limits.min_body_rate * (spent - _GRACE_S)):
+        elif spent > limits.body_timeout_s or (
+            spent > _GRACE_S and self._body_bytes < limits.min_body_rate * (spent - _GRACE_S)
+        ):
             self._refuse(408, "body_timeout", "The request's body did not arrive in time.")
             return
         self._timer = self.loop.call_later(1.0, self._watch_body)
@@ -218,17 +246,46 @@ class FrontDoor(HttpToolsProtocol):
                 if host is not None:
                     self._stop(400, "invalid_host", "The request has more than one Host.")
                 host = value
-            elif name == b"content-length":
-                if int(value) > self.limits.max_body_bytes:
-                    self._stop(413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes.")
+            elif name == b"content-length" and int(value) > self.limits.max_body_bytes:
+                self._stop(
+                    413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes."
+                )
         if host is None or not _HOST.match(host):
             self._stop(400, "invalid_host", "The request needs exactly one valid Host.")
-        if self.allowed_hosts and host is not None and host.rpartition(b":")[0].lower() not in self.allowed_hosts and host.lower() not in self.allowed_hosts:
+        if (
+            self.allowed_hosts
+            and host is not None
+            and host.rpartition(b":")[0].lower() not in self.allowed_hosts
+            and host.lower() not in self.allowed_hosts
+        ):
             self._stop(421, "misdirected_request", "This gateway does not serve that host.")
         if self._tls is not None:
             self.scope["lmg.tls"] = self._tls  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
         self._body_since = time.monotonic()
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        """Hands the request to the application, or to the queue behind the one that is being answered."""
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        target = httptools.parse_url(self.url)
+        raw_path = target.path or b"/"
+        path = raw_path.decode("ascii", "replace")
+        scope["raw_path"] = raw_path
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["query_string"] = target.query or b""
+        before = self.cycle
+        turn = make_turn(self, version != "1.0" and parser.should_keep_alive())
+        self.cycle = turn
+        scope["lmg.turn"] = turn  # type: ignore[typeddict-unknown-key]
+        if before is None or before.response_complete:
+            self._start_asgi_task(turn, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((turn, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -262,7 +319,9 @@ def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:
     subject: Any = certificate.get("subject", ())
     name = ",".join(f"{key}={value}" for part in subject for key, value in part)
     sans: Any = certificate.get("subjectAltName", ())
-    return TlsPeer(name, tuple(f"{kind}:{value}" for kind, value in sans), str(certificate.get("serialNumber", "")))
+    return TlsPeer(
+        name, tuple(f"{kind}:{value}" for kind, value in sans), str(certificate.get("serialNumber", ""))
+    )
 
 
 def make_protocol(limits: Limits, allowed_hosts: list[str]) -> type[FrontDoor]:

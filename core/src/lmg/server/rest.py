@@ -31,15 +31,18 @@ MAX_ADMIN_BODY = 1 << 20
 def build(gateway: Gateway) -> Starlette:
     """The Starlette application for ``gateway``."""
     rest = _Rest(gateway)
+    handlers: Any = {HTTPException: rest.on_http_error, Exception: rest.on_error, Refusal: rest.on_refusal}
     app = Starlette(
         routes=[
             Route("/livez", rest.livez),
             Route("/readyz", rest.readyz),
             Route("/v1/models", rest.guarded(rest.models)),
             Route("/v1/models/{model:path}", rest.guarded(rest.model)),
-            Route("/admin/v1/{path:path}", rest.guarded(rest.admin), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route(
+                "/admin/v1/{path:path}", rest.guarded(rest.admin), methods=["GET", "POST", "PUT", "DELETE"]
+            ),
         ],
-        exception_handlers={HTTPException: rest.on_http_error, Exception: rest.on_error, Refusal: rest.on_refusal},  # type: ignore[dict-item]
+        exception_handlers=handlers,
     )
     app.router.redirect_slashes = False
     return app
@@ -58,17 +61,28 @@ class _Rest:
         ready = gateway.pipeline.started and not gateway.draining
         # States only: this route is open, so what is wrong with a component is for the admin API and the log.
         states = {name: health.state for name, health in gateway.pipeline.health().items()}
-        body = {"status": "ready" if ready else ("draining" if gateway.draining else "starting"), "degraded": states}
+        body = {
+            "status": "ready" if ready else ("draining" if gateway.draining else "starting"),
+            "degraded": states,
+        }
         if gateway.failed_reload:
             body["degraded"] = {**states, "reload": "failed"}
         return _json(body, 200 if ready else 503)
 
     # -- behind the authenticators ----------------------------------------------------------------
-    def guarded(self, handler: Callable[[Request, Exchange], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(
+        self, handler: Callable[[Request, Exchange], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
             gateway = self.gateway
             if gateway.draining:
-                raise Refusal(503, "draining", "The gateway is shutting down.", type="server_error", headers=((b"retry-after", b"1"), (b"connection", b"close")))
+                raise Refusal(
+                    503,
+                    "draining",
+                    "The gateway is shutting down.",
+                    type="server_error",
+                    headers=((b"retry-after", b"1"), (b"connection", b"close")),
+                )
             from .app import _PLAIN
 
             exchange = gateway.exchange(gateway.pipeline, request.scope, _PLAIN)
@@ -98,7 +112,11 @@ class _Rest:
 
     def _visible(self, principal: Principal | None) -> list[Any]:
         allowed = principal.models if principal is not None else None
-        return [target for target in self.gateway.pipeline.catalogue.models() if allowed is None or target.model in allowed]
+        return [
+            target
+            for target in self.gateway.pipeline.catalogue.models()
+            if allowed is None or target.model in allowed
+        ]
 
     async def admin(self, request: Request, exchange: Exchange) -> Response:
         principal = exchange.principal
@@ -108,11 +126,19 @@ class _Rest:
         path = request.path_params["path"]
         if path == "pipeline" and request.method == "GET":
             health = {name: {"state": h.state, "detail": h.detail} for name, h in pipeline.health().items()}
-            return _json({"pipeline": pipeline.describe(), "health": health, "failed_reload": self.gateway.failed_reload})
+            return _json(
+                {
+                    "pipeline": pipeline.describe(),
+                    "health": health,
+                    "failed_reload": self.gateway.failed_reload,
+                }
+            )
         if path == "receipts" and request.method == "GET":
             asked = request.query_params.get("limit", "100")
             limit = min(1000, int(asked)) if asked.isdigit() and len(asked) < 6 else 100
-            return _json({"receipts": [as_json(receipt) for receipt in await pipeline.host.ledger.recent(limit)]})
+            return _json(
+                {"receipts": [as_json(receipt) for receipt in await pipeline.host.ledger.recent(limit)]}
+            )
         component, _, rest = path.partition("/")
         for route in pipeline.admin_routes().get(component, []):
             if route.path.strip("/") == rest and route.method == request.method:
@@ -122,15 +148,21 @@ class _Rest:
     # -- errors ---------------------------------------------------------------------------------
     async def on_http_error(self, request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        message = {404: "There is no such route.", 405: "This route does not take this method."}.get(error.status_code, "The request is not valid.")
-        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        message = {404: "There is no such route.", 405: "This route does not take this method."}.get(
+            error.status_code, "The request is not valid."
+        )
+        headers = tuple(
+            (name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()
+        )
         return await self.on_refusal(request, Refusal(error.status_code, code, message, headers=headers))
 
     async def on_refusal(self, request: Request, refusal: Refusal) -> Response:
         from .app import _PLAIN
 
         request_id = self.gateway.new_id()
-        body = _PLAIN.error_body(refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, request_id)
+        body = _PLAIN.error_body(
+            refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, request_id
+        )
         response = Response(body, refusal.status, media_type="application/json")
         response.headers["x-request-id"] = request_id
         for name, value in refusal.headers:
@@ -138,7 +170,9 @@ class _Rest:
         return response
 
     async def on_error(self, request: Request, error: Exception) -> Response:
-        return await self.on_refusal(request, Refusal(500, "internal_error", "The gateway failed.", type="server_error"))
+        return await self.on_refusal(
+            request, Refusal(500, "internal_error", "The gateway failed.", type="server_error")
+        )
 
 
 def _model(target: Any) -> dict[str, Any]:

@@ -28,7 +28,9 @@ class _Child:
     ready: bool = False
 
 
-def serve_workers(process: Process, sockets: list[socket.socket], count: int, ready: Callable[[], None]) -> int:
+def serve_workers(
+    process: Process, sockets: list[socket.socket], count: int, ready: Callable[[], None]
+) -> int:
     """Forks ``count`` workers and watches them; returns the exit code.
 
     ``process`` is this configuration's process, not started: each worker starts its own copy after the fork.
@@ -39,7 +41,9 @@ def serve_workers(process: Process, sockets: list[socket.socket], count: int, re
 
 
 class _Parent:
-    def __init__(self, process: Process, sockets: list[socket.socket], count: int, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, process: Process, sockets: list[socket.socket], count: int, ready: Callable[[], None]
+    ) -> None:
         self._process = process
         self._sockets = sockets
         self._count = count
@@ -95,14 +99,18 @@ class _Parent:
         child.ready = answer == "ready"
         if child.ready:
             self._failed_starts = 0
-        if not self._announced and all(c.ready for c in self._children.values()) and len(self._children) == self._count:
+        if (
+            not self._announced
+            and all(c.ready for c in self._children.values())
+            and len(self._children) == self._count
+        ):
             self._announced = True
             self._on_ready()
 
     async def _reap(self) -> None:
         for pid in list(self._children):
             with contextlib.suppress(ChildProcessError):
-                done, status = os.waitpid(pid, os.WNOHANG)
+                done, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
                 if not done:
                     continue
                 child = self._children.pop(pid)
@@ -134,7 +142,9 @@ class _Parent:
             children = [child for child in self._children.values() if child.ready]
             answers = await asyncio.gather(*(self._ask(child, "prepare") for child in children))
             fault = next((answer for answer in answers if answer != "ok"), "")
-            await asyncio.gather(*(self._ask(child, f"abort {fault}" if fault else "commit") for child in children))
+            await asyncio.gather(
+                *(self._ask(child, f"abort {fault}" if fault else "commit") for child in children)
+            )
             with contextlib.suppress(ConfigError):
                 await asyncio.to_thread(self._process.reread)
             if fault:
@@ -142,7 +152,9 @@ class _Parent:
 
     async def _ask(self, child: _Child, what: str) -> str:
         try:
-            await asyncio.get_running_loop().sock_sendall(child.pipe, what.replace("\n", "\v").encode() + b"\n")
+            await asyncio.get_running_loop().sock_sendall(
+                child.pipe, what.replace("\n", "\v").encode() + b"\n"
+            )
         except OSError:
             return "the worker is gone"
         return await self._read(child, PREPARE_S)

@@ -72,17 +72,21 @@ class FileCounters:
         self._db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, value INTEGER, ends REAL) WITHOUT ROWID")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, value INTEGER, ends REAL) WITHOUT ROWID"
+        )
         self._lock = threading.Lock()
 
     async def claim(self, claims: Sequence[Claim]) -> Claim | None:
-        return await self._run(self._claim, claims)
+        refused: Claim | None = await self._run(self._claim, claims)
+        return refused
 
     async def give_back(self, claims: Sequence[Claim]) -> None:
         await self._run(self._give_back, claims)
 
     async def read(self, key: str) -> int:
-        return await self._run(lambda: self._value(key)[0])
+        value: int = await self._run(lambda: self._value(key)[0])
+        return value
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
         def locked() -> Any:
@@ -95,7 +99,9 @@ class FileCounters:
             raise ServiceError(f"the counter file did not answer: {error}") from error
 
     def _value(self, key: str) -> tuple[int, float]:
-        row = self._db.execute("SELECT value, ends FROM counter WHERE key = ? AND ends > ?", (key, time.time())).fetchone()
+        row = self._db.execute(
+            "SELECT value, ends FROM counter WHERE key = ? AND ends > ?", (key, time.time())
+        ).fetchone()
         return row or (0, 0.0)
 
     def _claim(self, claims: Sequence[Claim]) -> Claim | None:
@@ -110,7 +116,10 @@ class FileCounters:
                 sums[claim.key] = (value + claim.amount, ends or time.time() + claim.window_s)
             rows = [(key, value, ends) for key, (value, ends) in sums.items()]
             self._db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", rows)
-            self._db.execute("DELETE FROM counter WHERE key IN (SELECT key FROM counter WHERE ends < ? LIMIT 10)", (time.time(),))
+            self._db.execute(
+                "DELETE FROM counter WHERE key IN (SELECT key FROM counter WHERE ends < ? LIMIT 10)",
+                (time.time(),),
+            )
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -158,7 +167,9 @@ class FileLedger:
         self._batch_s = batch_s
         with sqlite3.connect(path) as db:
             db.execute("PRAGMA journal_mode=WAL")
-            columns = ", ".join(f'"{name}"' + (" TEXT PRIMARY KEY" if name == "exchange_id" else "") for name in _COLUMNS)
+            columns = ", ".join(
+                f'"{name}"' + (" TEXT PRIMARY KEY" if name == "exchange_id" else "") for name in _COLUMNS
+            )
             db.execute(f"CREATE TABLE IF NOT EXISTS receipt ({columns})")
             db.execute("CREATE INDEX IF NOT EXISTS receipt_at ON receipt (at)")
         db.close()
@@ -174,7 +185,7 @@ class FileLedger:
     def _write(self) -> None:
         db = sqlite3.connect(self._path, timeout=10)
         db.execute("PRAGMA synchronous=NORMAL")
-        insert = f"INSERT OR IGNORE INTO receipt VALUES ({', '.join('?' * len(_COLUMNS))})"
+        insert = f"INSERT OR IGNORE INTO receipt VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - question marks only
         open_ = True
         while open_:
             batch = [self._queue.get()]
@@ -182,7 +193,9 @@ class FileLedger:
                 time.sleep(self._batch_s)
             while not self._queue.empty() and len(batch) < 5_000:
                 batch.append(self._queue.get_nowait())
-            rows = [tuple(getattr(item, name) for name in _COLUMNS) for item in batch if isinstance(item, Receipt)]
+            rows = [
+                tuple(getattr(item, name) for name in _COLUMNS) for item in batch if isinstance(item, Receipt)
+            ]
             if rows:
                 with db:
                     db.executemany(insert, rows)
@@ -198,7 +211,9 @@ class FileLedger:
         def read() -> list[Receipt]:
             db = sqlite3.connect(self._path, timeout=10)
             try:
-                rows = db.execute("SELECT * FROM receipt ORDER BY at DESC, exchange_id LIMIT ?", (limit,)).fetchall()
+                rows = db.execute(
+                    "SELECT * FROM receipt ORDER BY at DESC, exchange_id LIMIT ?", (limit,)
+                ).fetchall()
             finally:
                 db.close()
             return [_receipt(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
@@ -243,7 +258,11 @@ class ProviderCatalogue:
             return found
         # A provider that names no models serves whatever is asked of it.
         open_ = [t for t in self._all if t.model == "*" and operation in t.operations]
-        return tuple(replace(t, model=model, upstream_model=model) for t in open_) if model not in self._any else ()
+        return (
+            tuple(replace(t, model=model, upstream_model=model) for t in open_)
+            if model not in self._any
+            else ()
+        )
 
     def models(self) -> tuple[Target, ...]:
         seen: dict[str, Target] = {}
@@ -270,8 +289,14 @@ class FileSecrets:
         self._folder = folder
 
     def get(self, name: str) -> SecretStr:
-        if self._folder is None or not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-            raise ServiceError(f"there is no secret {name!r}: server.secrets_dir is not set, or the name is not a file's")
+        if (
+            self._folder is None
+            or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+            or name.startswith(".")
+        ):
+            raise ServiceError(
+                f"there is no secret {name!r}: server.secrets_dir is not set, or the name is not a file's"
+            )
         try:
             return SecretStr((self._folder / name).read_text().rstrip("\n"))
         except OSError as error:

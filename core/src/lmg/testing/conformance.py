@@ -40,11 +40,18 @@ async def check_component(factory: Factory, *, above: Sequence[tuple[str, type[C
     check_secrets(factory)
 
 
-def _mesh(settings: Mapping[str, Any], above: Sequence[tuple[str, type[Component]]], **envelope: Any) -> dict[str, Any]:
+def _mesh(
+    settings: Mapping[str, Any], above: Sequence[tuple[str, type[Component]]], **envelope: Any
+) -> dict[str, Any]:
     return {"pipeline": [*(name for name, _ in above), {"subject": {**settings, **envelope}}]}
 
 
-def _harness(component: type[Component], settings: Mapping[str, Any], above: Sequence[tuple[str, type[Component]]], **envelope: Any) -> Harness:
+def _harness(
+    component: type[Component],
+    settings: Mapping[str, Any],
+    above: Sequence[tuple[str, type[Component]]],
+    **envelope: Any,
+) -> Harness:
     return Harness(_mesh(settings, above, **envelope), classes={"subject": component, **dict(above)})
 
 
@@ -64,7 +71,9 @@ async def check_lifecycle(factory: Factory, *, above: Sequence[tuple[str, type[C
         ids = [exchange.id for exchange in gateway.exchanges]
         assert len(ids) == len(set(ids)), "an exchange ended more than once"
         assert len(gateway.receipts) == len(ids), "an exchange ended without a receipt"
-        failed = {labels: n for labels, n in gateway.host.component_errors.series.items() if labels[0] == "subject"}
+        failed = {
+            labels: n for labels, n in gateway.host.component_errors.series.items() if labels[0] == "subject"
+        }
         assert not failed, f"hooks failed in ordinary exchanges: {failed}"
         for exchange in gateway.exchanges:
             for attempt in exchange.attempts:
@@ -80,7 +89,7 @@ class _Told(Exception):
 
 def _failing(component: type[Component], hook: str) -> type[Component]:
     """``component`` with ``hook`` made to fail, whatever it is."""
-    secret = "text-that-must-not-leak"  # noqa: S105
+    secret = "text-that-must-not-leak"
 
     def plain(self: Any, *args: Any) -> Any:
         raise _Told(secret)
@@ -94,7 +103,10 @@ def _failing(component: type[Component], hook: str) -> type[Component]:
     assert re.fullmatch(r"[a-z_, ]+", body)
     made.__signature__ = _signature(hook)  # type: ignore[attr-defined]
     # The other hooks still get what they require: only this one fails, before it reads anything.
-    others = {name: {h: facts for h, facts in getattr(component, name).items() if h != hook} for name in ("requires", "uses")}
+    others = {
+        name: {h: facts for h, facts in getattr(component, name).items() if h != hook}
+        for name in ("requires", "uses")
+    }
     return type(f"Failing{component.__name__}", (component,), {hook: made, **others})
 
 
@@ -117,7 +129,9 @@ EXPECTED: dict[tuple[str, str], tuple[int, int]] = {
 """Hook and ``on_error`` to the status of a whole answer and of a stream (whose head may have left already)."""
 
 
-async def check_failure_matrix(factory: Factory, *, above: Sequence[tuple[str, type[Component]]] = ()) -> None:
+async def check_failure_matrix(
+    factory: Factory, *, above: Sequence[tuple[str, type[Component]]] = ()
+) -> None:
     """Each hook that the component has, made to fail: the client gets what the matrix of ``on_error`` says."""
     component, settings = factory()
     for hook in LIFE_HOOKS:
@@ -125,7 +139,9 @@ async def check_failure_matrix(factory: Factory, *, above: Sequence[tuple[str, t
             continue
         failing = _failing(component, hook)
         for on_error in ("deny", "allow"):
-            if (hook, on_error) not in EXPECTED or (on_error == "allow" and "principal" in component.provides.get("on_request", ())):
+            if (hook, on_error) not in EXPECTED or (
+                on_error == "allow" and "principal" in component.provides.get("on_request", ())
+            ):
                 continue
             whole, streamed = EXPECTED[hook, on_error]
             async with _harness(failing, settings, above, on_error=on_error) as gateway:
@@ -139,15 +155,21 @@ async def check_failure_matrix(factory: Factory, *, above: Sequence[tuple[str, t
                     answer = await gateway.chat("hello", stream=True, headers=HEADERS)
                     _assert_case(answer, streamed, f"{case}, streamed")
                     if on_error == "deny" and hook == "on_settle":
-                        assert answer.error is not None and "[DONE]" not in answer.events, f"{case}: the ending was not withheld"
+                        assert answer.error is not None and "[DONE]" not in answer.events, (
+                            f"{case}: the ending was not withheld"
+                        )
                 await gateway.ended(1)
-                assert any(labels[1] == hook for labels in gateway.host.component_errors.series), f"{case}: the failure was not counted"
+                assert any(labels[1] == hook for labels in gateway.host.component_errors.series), (
+                    f"{case}: the failure was not counted"
+                )
 
 
 def _assert_case(answer: ChatAnswer, status: int, case: str) -> None:
     assert answer.status == status, f"{case}: status {answer.status}, not {status}: {answer.raw[:200]!r}"
     assert b"text-that-must-not-leak" not in answer.raw, f"{case}: the exception's text reached the client"
-    assert b"Traceback" not in answer.raw and b"_Told" not in answer.raw, f"{case}: internals reached the client"
+    assert b"Traceback" not in answer.raw and b"_Told" not in answer.raw, (
+        f"{case}: internals reached the client"
+    )
 
 
 async def check_shadow(factory: Factory, *, above: Sequence[tuple[str, type[Component]]] = ()) -> None:
@@ -160,13 +182,20 @@ async def check_shadow(factory: Factory, *, above: Sequence[tuple[str, type[Comp
         async with _harness(component, settings, above, mode=mode) as gateway:
             whole = await gateway.chat("hello", headers=HEADERS)
             stream = await gateway.chat("hello", stream=True, headers=HEADERS)
-            answers.append([(a.status, a.raw if a.status == 200 else b"", sorted(set(a.headers) - {"date"})) for a in (whole, stream)])
+            answers.append(
+                [
+                    (a.status, a.raw if a.status == 200 else b"", sorted(set(a.headers) - {"date"}))
+                    for a in (whole, stream)
+                ]
+            )
             sent = [json.loads(request.body) for request in gateway.upstream.received]
             answers[-1].append((len(sent), json.dumps(sent).encode(), []))
     assert answers[0] == answers[1], "the component had an effect in shadow"
 
 
-async def check_cancellation(factory: Factory, *, above: Sequence[tuple[str, type[Component]]] = (), points: int = 60) -> None:
+async def check_cancellation(
+    factory: Factory, *, above: Sequence[tuple[str, type[Component]]] = (), points: int = 60
+) -> None:
     """The client leaves at every await: the exchange settles and ends exactly once, and each attempt has its outcome."""
     component, settings = factory()
     for streamed in (False, True):
@@ -202,12 +231,14 @@ async def _leave_at(gateway: Harness, point: int, streamed: bool) -> bool:
     async def send(message: Any) -> None:
         await asyncio.sleep(0)
 
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()] + [(b"content-type", b"application/json")]
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()] + [
+        (b"content-type", b"application/json")
+    ]
     scope: dict[str, Any] = {
         "type": "http", "method": "POST", "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions",
         "headers": headers, "client": ("127.0.0.1", 1), "query_string": b"",
     }  # fmt: skip
-    task = asyncio.ensure_future(application(scope, receive, send))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(application(scope, receive, send))
     for _ in range(point):
         await asyncio.sleep(0)
     if task.done():
@@ -232,7 +263,9 @@ def check_secrets(factory: Factory) -> None:
     for name, field in component.Config.model_fields.items():
         plain = field.annotation in (str, str | None)
         named = re.search(r"(^|_)(secret|password|token|api_key|private_key)$", name)
-        assert not (named and plain), f"the setting '{name}' holds a secret as plain text: make it a SecretStr"
+        assert not (named and plain), (
+            f"the setting '{name}' holds a secret as plain text: make it a SecretStr"
+        )
 
 
 def _secrets(value: Any) -> list[str]:
@@ -247,5 +280,3 @@ def _secrets(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [secret for item in value for secret in _secrets(item)]
     return []
-
-

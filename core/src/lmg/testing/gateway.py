@@ -57,7 +57,9 @@ class ChatAnswer:
     def events(self) -> list[Any]:
         """The events of a stream: JSON values, and ``"[DONE]"``."""
         splitter = EventSplitter()
-        found = [event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data is not None]
+        found = [
+            event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data is not None
+        ]
         return [data.decode() if data == b"[DONE]" else json.loads(data) for data in found]
 
     @property
@@ -96,7 +98,9 @@ class RawClient:
         async with asyncio.timeout(seconds):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.split("\r\n")[:-2]
-        return int(first.split(" ")[1]), {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return int(first.split(" ")[1]), {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+        }
 
     async def answer(self, seconds: float = 10.0) -> ChatAnswer:
         """Reads one whole response."""
@@ -150,7 +154,7 @@ class Harness:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._mesh = dict(mesh or {})
-        self._classes = {"scripted": Scripted, "_seen": _Seen, **(classes or {})}
+        self._classes: dict[str, type[Any]] = {"scripted": Scripted, "_seen": _Seen, **(classes or {})}
         self._models = list(models)
         self._provider = dict(provider or {})
         self._clock = clock
@@ -180,7 +184,9 @@ class Harness:
         """The checked blueprint of ``mesh``, with the harness's own provider and observer."""
         whole = dict(mesh)
         if "providers" not in whole:
-            whole["providers"] = {"scripted": {"endpoint": self.upstream.url, "models": self._models, **self._provider}}
+            whole["providers"] = {
+                "scripted": {"endpoint": self.upstream.url, "models": self._models, **self._provider}
+            }
         whole["pipeline"] = ["_seen", *whole.get("pipeline", [])]
         whole["server"] = {"watch": False, **whole.get("server", {}), "port": 0}
         return draft(validate(MeshConfig, whole, (), None), classes=self._classes)
@@ -197,7 +203,9 @@ class Harness:
     async def __aenter__(self) -> Harness:
         await self.upstream.__aenter__()
         try:
-            self.process = Process(lambda: (self.read(self._mesh), ()), host=self._host or Host(clock=self._clock))
+            self.process = Process(
+                lambda: (self.read(self._mesh), ()), host=self._host or Host(clock=self._clock)
+            )
             await self.process.start(listen("127.0.0.1", 0))
         except BaseException:
             await self.upstream.__aexit__()
@@ -220,13 +228,21 @@ class Harness:
     # -- clients --------------------------------------------------------------------------------
     async def connect(self) -> RawClient:
         """A raw connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.process.port, limit=2**26, ssl=self._client_tls)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.process.port, limit=2**26, ssl=self._client_tls
+        )
         client = RawClient(reader, writer)
         self._reading.append(client)
         return client
 
     async def request(
-        self, body: object, *, path: str = "/v1/chat/completions", method: str = "POST", headers: Mapping[str, str] | None = None, seconds: float = 10.0
+        self,
+        body: object,
+        *,
+        path: str = "/v1/chat/completions",
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        seconds: float = 10.0,
     ) -> ChatAnswer:
         """One request on a connection of its own; ``body`` is bytes, or JSON."""
         client = await self.connect()
@@ -237,23 +253,44 @@ class Harness:
             await client.close()
 
     def encode(
-        self, body: object, *, path: str = "/v1/chat/completions", method: str = "POST", headers: Mapping[str, str] | None = None
+        self,
+        body: object,
+        *,
+        path: str = "/v1/chat/completions",
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """A request's bytes."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        lines = {"host": f"127.0.0.1:{self.process.port}", "content-type": "application/json", "content-length": str(len(raw)), **(headers or {})}
+        lines = {
+            "host": f"127.0.0.1:{self.process.port}",
+            "content-type": "application/json",
+            "content-length": str(len(raw)),
+            **(headers or {}),
+        }
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + raw
 
-    def body(self, text: str = "hello", *, model: str | None = None, stream: bool = False, **extra: Any) -> dict[str, Any]:
+    def body(
+        self, text: str = "hello", *, model: str | None = None, stream: bool = False, **extra: Any
+    ) -> dict[str, Any]:
         """A chat request."""
-        body: dict[str, Any] = {"model": model or self._models[0], "messages": [{"role": "user", "content": text}]}
+        body: dict[str, Any] = {
+            "model": model or self._models[0],
+            "messages": [{"role": "user", "content": text}],
+        }
         if stream:
             body["stream"] = True
         return body | extra
 
     async def chat(
-        self, text: str = "hello", *, model: str | None = None, stream: bool = False, headers: Mapping[str, str] | None = None, **extra: Any
+        self,
+        text: str = "hello",
+        *,
+        model: str | None = None,
+        stream: bool = False,
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
     ) -> ChatAnswer:
         """One chat completion, streamed or not; further keywords are fields of the request."""
         return await self.request(self.body(text, model=model, stream=stream, **extra), headers=headers)
@@ -265,6 +302,6 @@ class Harness:
     async def ended(self, count: int = 1, seconds: float = 10.0) -> Exchange:
         """Waits until ``count`` exchanges have ended; returns that one."""
         async with asyncio.timeout(seconds):
-            while len(self.exchanges) < count:
+            while len(self.exchanges) < count:  # noqa: ASYNC110 - what ends is a list
                 await asyncio.sleep(0.005)
         return self.exchanges[count - 1]

@@ -88,5 +88,3 @@ def virtual_clock() -> Any:
     from .clock import VirtualClock
 
     return VirtualClock()
-
-

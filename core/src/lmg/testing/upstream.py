@@ -116,10 +116,16 @@ class ScriptedUpstream:
         self._scripts.append(_Script(status, given, [first, *pieces], framing))
 
     def stream(
-        self, *pieces: Piece, status: int = 200, headers: Sequence[tuple[str, str]] = (), framing: Literal["chunked", "close"] = "chunked"
+        self,
+        *pieces: Piece,
+        status: int = 200,
+        headers: Sequence[tuple[str, str]] = (),
+        framing: Literal["chunked", "close"] = "chunked",
     ) -> None:
         """Queues a server-sent-events answer whose ``pieces`` are written one by one."""
-        self._scripts.append(_Script(status, [("content-type", "text/event-stream"), *headers], pieces, framing))
+        self._scripts.append(
+            _Script(status, [("content-type", "text/event-stream"), *headers], pieces, framing)
+        )
 
     def raw(self, *pieces: Piece) -> None:
         """Queues bytes that are sent as they are, head and all."""
@@ -156,7 +162,9 @@ class ScriptedUpstream:
             writer.close()
             self._tasks.discard(task)
 
-    async def _answer(self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(
+        self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         if self._scripts:
             self._last = self._scripts.popleft()
         script = self._last or default_answer(request)
@@ -164,11 +172,15 @@ class ScriptedUpstream:
         try:
             chunked = script.framing == "chunked"
             if script.framing != "raw":
-                head = [f"HTTP/1.1 {script.status} X"] + [f"{name}: {value}" for name, value in script.headers]
+                head = [f"HTTP/1.1 {script.status} X"] + [
+                    f"{name}: {value}" for name, value in script.headers
+                ]
                 if chunked:
                     head.append("transfer-encoding: chunked")
                 elif script.framing == "length":
-                    head.append(f"content-length: {sum(len(p) for p in script.pieces if isinstance(p, bytes))}")
+                    head.append(
+                        f"content-length: {sum(len(p) for p in script.pieces if isinstance(p, bytes))}"
+                    )
                 else:
                     head.append("connection: close")
                 writer.write(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
@@ -196,8 +208,10 @@ class ScriptedUpstream:
 
 
 async def _pause(wait: Wait, watch: asyncio.Future[None]) -> None:
-    waiting = asyncio.ensure_future(wait.event.wait() if wait.event is not None else asyncio.sleep(wait.seconds))
-    await asyncio.wait({waiting, watch}, return_when=asyncio.FIRST_COMPLETED)
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(
+        wait.event.wait() if wait.event is not None else asyncio.sleep(wait.seconds)
+    )
+    await asyncio.wait([waiting, watch], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
 
 
@@ -232,10 +246,14 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
 
 def sse(*values: object) -> list[bytes]:
     """Each value as one event; a str stays as it is (``"[DONE]"``), anything else becomes JSON."""
-    return [b"data: " + (v.encode() if isinstance(v, str) else json.dumps(v).encode()) + b"\n\n" for v in values]
+    return [
+        b"data: " + (v.encode() if isinstance(v, str) else json.dumps(v).encode()) + b"\n\n" for v in values
+    ]
 
 
-def chat_body(text: str = "Hello!", *, model: str = "test-model", usage: tuple[int, int] | None = (5, 2), **extra: Any) -> dict[str, Any]:
+def chat_body(
+    text: str = "Hello!", *, model: str = "test-model", usage: tuple[int, int] | None = (5, 2), **extra: Any
+) -> dict[str, Any]:
     """A whole chat completion."""
     body: dict[str, Any] = {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model,
@@ -246,14 +264,26 @@ def chat_body(text: str = "Hello!", *, model: str = "test-model", usage: tuple[i
     return body | extra
 
 
-def chat_events(*texts: str, model: str = "test-model", usage: tuple[int, int] | None = (5, 2), done: bool = True) -> list[bytes]:
+def chat_events(
+    *texts: str, model: str = "test-model", usage: tuple[int, int] | None = (5, 2), done: bool = True
+) -> list[bytes]:
     """The events of a streamed chat completion: the opening one, one for each text, the end, usage, ``[DONE]``."""
 
     def chunk(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": model,
+            "choices": [choice],
+        }
 
-    values: list[Any] = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": text}) for text in texts), chunk({}, "stop")]
+    values: list[Any] = [
+        chunk({"role": "assistant", "content": ""}),
+        *(chunk({"content": text}) for text in texts),
+        chunk({}, "stop"),
+    ]
     if usage is not None:
         stated = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
         values.append({**chunk({}), "choices": [], "usage": stated})

@@ -23,7 +23,9 @@ __all__ = ["H1Transport"]
 HIGH_WATER: Final = 256 * 1024
 LOW_WATER: Final = 64 * 1024
 MAX_HEAD: Final = 64 * 1024
-_HOP: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"})
+_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"trailer", b"proxy-connection"}
+)
 
 
 class H1Response:
@@ -33,7 +35,9 @@ class H1Response:
         "_chunks", "_connection", "_done", "_error", "_queued", "_waiter", "headers", "is_event_stream", "status",
     )  # fmt: skip
 
-    def __init__(self, connection: _Connection, status: int, headers: list[tuple[bytes, bytes]], events: bool) -> None:
+    def __init__(
+        self, connection: _Connection, status: int, headers: list[tuple[bytes, bytes]], events: bool
+    ) -> None:
         self.status = status
         self.headers = headers
         self.is_event_stream = events
@@ -111,8 +115,23 @@ class _Connection(asyncio.Protocol):
     """One keep-alive connection; one exchange at a time."""
 
     __slots__ = (
-        "_head", "_head_size", "_length_known", "_until_close", "_waiting", "closed", "idle_since", "keep_s", "loop", "paused", "parser",
-        "poll", "pool", "received", "response", "reused", "transport",
+        "_head",
+        "_head_size",
+        "_length_known",
+        "_until_close",
+        "_waiting",
+        "closed",
+        "idle_since",
+        "keep_s",
+        "loop",
+        "parser",
+        "paused",
+        "poll",
+        "pool",
+        "received",
+        "response",
+        "reused",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, pool: H1Transport) -> None:
@@ -155,7 +174,9 @@ class _Connection(asyncio.Protocol):
             return False
         if self.poll is None:
             self.poll = select.poll()
-            self.poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
+            self.poll.register(
+                self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP
+            )
         return bool(self.poll.poll(0))
 
     def pause(self) -> None:
@@ -185,7 +206,11 @@ class _Connection(asyncio.Protocol):
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
-            failure = cause if isinstance(cause, UpstreamError) else UpstreamError("answer", "protocol", type(error).__name__)
+            failure = (
+                cause
+                if isinstance(cause, UpstreamError)
+                else UpstreamError("answer", "protocol", type(error).__name__)
+            )
             self._fail(failure)
             self.transport.abort()
 
@@ -199,11 +224,11 @@ class _Connection(asyncio.Protocol):
             response, self.response = self.response, None
             response.end()
             return
-        if self._waiting is not None:
-            stage, kind = ("answer", "closed") if self.received else ("send", "stale_connection" if self.reused else "closed")
-            self._fail(UpstreamError(stage, kind, type(exc).__name__ if exc else "closed before the answer's head"))  # type: ignore[arg-type]
+        why = type(exc).__name__ if exc else "closed by the peer"
+        if self._waiting is None or self.received:
+            self._fail(UpstreamError("answer", "closed", why))
         else:
-            self._fail(UpstreamError("answer", "closed", type(exc).__name__ if exc else "closed within the answer"))
+            self._fail(UpstreamError("send", "stale_connection" if self.reused else "closed", why))
 
     def _fail(self, error: UpstreamError) -> None:
         waiting, self._waiting = self._waiting, None
@@ -280,7 +305,11 @@ class H1Transport:
         self.connections: set[_Connection] = set()
         self.loop = asyncio.get_running_loop()
         self._connecting = 0
-        self._host = b" HTTP/1.1\r\nhost: " + url.authority.encode("idna" if not url.authority.isascii() else "ascii") + b"\r\n"
+        self._host = (
+            b" HTTP/1.1\r\nhost: "
+            + url.authority.encode("idna" if not url.authority.isascii() else "ascii")
+            + b"\r\n"
+        )
         self._tls: ssl.SSLContext | None = None
         if url.scheme == "https":
             self._tls = ssl.create_default_context(cafile=options.ca_file)
@@ -318,7 +347,9 @@ class H1Transport:
 
     async def _connect(self) -> _Connection:
         if len(self.connections) + self._connecting >= self.options.max_connections:
-            raise UpstreamError("connect", "pool_exhausted", f"{self.options.max_connections} connections are open")
+            raise UpstreamError(
+                "connect", "pool_exhausted", f"{self.options.max_connections} connections are open"
+            )
         self._connecting += 1
         try:
             async with asyncio.timeout(self.options.connect_timeout_s):
@@ -327,7 +358,9 @@ class H1Transport:
                     server_hostname=self.url.host if self._tls else None,
                 )  # fmt: skip
         except TimeoutError:
-            raise UpstreamError("connect", "timeout", f"no connection within {self.options.connect_timeout_s} s") from None
+            raise UpstreamError(
+                "connect", "timeout", f"no connection within {self.options.connect_timeout_s} s"
+            ) from None
         except (OSError, ssl.SSLError, UnicodeError) as error:
             raise UpstreamError("connect", "connect_error", type(error).__name__) from None
         finally:

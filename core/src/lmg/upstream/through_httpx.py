@@ -23,7 +23,9 @@ class HttpxResponse:
             for key, value in response.headers.raw
             if key.lower() not in (b"content-length", b"transfer-encoding", b"connection", b"keep-alive")
         ]
-        self.is_event_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        self.is_event_stream = (
+            response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        )
         self._response = response
         self._max_body = max_body
         self._chunks: AsyncIterator[bytes] = response.aiter_raw()
@@ -77,7 +79,8 @@ class HttpxTransport:
         headers = [*request.headers, (b"accept-encoding", b"identity")]
         try:
             response = await self._client.send(
-                self._client.build_request(request.method, url, headers=headers, content=request.body), stream=True
+                self._client.build_request(request.method, url, headers=headers, content=request.body),
+                stream=True,
             )
         except (httpx.ConnectError, httpx.ProxyError) as error:
             raise UpstreamError("connect", "connect_error", type(error).__name__) from None

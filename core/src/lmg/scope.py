@@ -1,0 +1,127 @@
+"""What stands around one attempt: the ``on_attempt`` generators of the components."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .bounded import within
+from .compiler import Step
+from .errors import Refusal
+from .exchange import Attempt, Outcome
+from .streams import refusal_of
+from .verdicts import Deny, Skip
+
+if TYPE_CHECKING:
+    from .lifecycle import Walk
+
+__all__ = ["Scope"]
+
+
+class Scope:
+    """What stands around one attempt: the ``on_attempt`` generators, resumed exactly once, innermost first."""
+
+    __slots__ = ("_open", "attempt", "exchange")
+
+    def __init__(self, walk: Walk, attempt: Attempt) -> None:
+        self.exchange = walk.exchange
+        self.attempt = attempt
+        self._open: list[tuple[Step, Generator[None, Outcome, Any] | AsyncGenerator[None, Outcome]]] = []
+
+    async def open(self, steps: Sequence[Step]) -> None:
+        """Runs each component up to its yield. Raises Skip, or Refusal for a ``Deny``."""
+        exchange, attempt = self.exchange, self.attempt
+        for step in steps:
+            if step.when is not None and not step.applies(exchange):
+                continue
+            mark = exchange.mark()
+            body, headers = attempt.body, list(attempt.headers)
+            exchange._reader_shadow = step.shadow
+            started = time.perf_counter()
+            verdict: Skip | Deny | Exception | None = None
+            undone: list[Any] = []
+            try:
+                verdict = await self._enter(step)
+                if not step.shadow:
+                    if isinstance(verdict, Skip):
+                        raise verdict
+                    if isinstance(verdict, Deny):
+                        raise refusal_of(verdict, step.name)
+            except (Skip, Refusal):
+                raise
+            except Exception as error:
+                verdict = error
+                undone = exchange.roll_back(mark)
+                attempt.body, attempt.headers = body, headers
+                step.record_failure(exchange, error)
+                if not (step.shadow or step.allow):
+                    raise Skip("component_failed") from error
+            finally:
+                exchange._reader_shadow = False
+                if exchange.timeline is not None:
+                    step.stamp(exchange, started, _said(verdict))
+            if step.shadow:
+                exchange.keep_as_shadow(exchange.roll_back(mark) or undone)
+                attempt.body, attempt.headers = body, headers
+                if verdict is not None:
+                    exchange.shadowed.append((step.name, "on_attempt", _said(verdict)))
+
+    async def _enter(self, step: Step) -> Skip | Deny | None:
+        """Runs a component up to its yield; what it says instead of yielding is returned."""
+        exchange = self.exchange
+        for fact in step.needs:
+            if exchange.fact(fact) is None:
+                raise LookupError(f"the required fact '{fact}' is missing")
+        generator = step.fn(exchange, self.attempt)
+        try:
+            if hasattr(generator, "asend"):
+                await within(step.timeout_s, generator.asend(None))
+            else:
+                generator.send(None)
+        except Skip as skip:
+            return skip
+        except StopIteration as stop:
+            return stop.value if isinstance(stop.value, Deny) else None
+        except StopAsyncIteration:
+            return None
+        self._open.append((step, generator))
+        return None
+
+    async def close(self, outcome: Outcome) -> None:
+        """Gives the outcome to each open component; what fails now is recorded only."""
+        attempt, exchange = self.attempt, self.exchange
+        if attempt.outcome is not None:
+            return
+        outcome.duration_s = time.monotonic() - attempt.started
+        if attempt.first_byte_at is not None:
+            outcome.first_token_s = attempt.first_byte_at - attempt.started
+        outcome.usage = exchange.usage
+        outcome.committed = exchange.committed
+        outcome.bytes_sent = exchange.bytes_sent
+        attempt.outcome = exchange.outcome = outcome
+        while self._open:
+            step, generator = self._open.pop()
+            exchange._reader_shadow = step.shadow
+            try:
+                if hasattr(generator, "asend"):
+                    await within(step.timeout_s, generator.asend(outcome))
+                    await generator.aclose()  # type: ignore[union-attr]
+                else:
+                    generator.send(outcome)
+                    generator.close()
+                raise RuntimeError("on_attempt yielded more than once")
+            except (StopIteration, StopAsyncIteration):
+                pass
+            except Exception as error:  # noqa: BLE001 - the plugin barrier
+                step.record_failure(exchange, error)
+            finally:
+                exchange._reader_shadow = False
+
+
+def _said(verdict: Skip | Deny | Exception | None) -> str:
+    if isinstance(verdict, Skip):
+        return f"Skip({verdict.reason})"
+    if isinstance(verdict, Deny):
+        return f"Deny({verdict.code})"
+    return "error" if verdict is not None else ""
