@@ -92,7 +92,7 @@ def test_the_table_shows_every_component_and_model(check: Any) -> None:
         ("pipeline: [auth: {when: {operation: [chat]}}]", "no authenticator always enforces"),
         ("insecure_no_auth: true", "insecure_no_auth is set"),
         ("pipeline: [auth, guard: {mode: shadow}]", "guard runs in shadow"),
-        ("pipeline: [auth, guard: {mode: off}]", "guard is off"),
+        ("pipeline: [auth, guard: {mode: 'off'}]", "guard is off"),
         ("pipeline: [auth, guard: {on_error: allow}]", "requests pass without it"),
         ("pipeline: [auth]", "there is no provider"),
         ("providers: {model: {}}", "model names no models"),

@@ -158,7 +158,7 @@ class Attempts:
                 sum(len(s.text) for s in exchange.dialect.response_segments(body.value)) // 4
             )
         exchange.first_token_at = time.monotonic()
-        return Response(exchange, reply.status, body, _passed(reply), replay=exchange.request.stream)
+        return Response(exchange.dialect, reply.status, body, _passed(reply), replay=exchange.request.stream)
 
     # -- failures -----------------------------------------------------------------------------
     def _failure(

@@ -265,7 +265,8 @@ class _Watched:
                 row.changes.append(f"reply header {key.decode('latin-1')}")
             elif kind != "slot":
                 row.changes.append(kind)
-        if body is not None and _body(exchange) is not body:
+        after = _body(exchange)
+        if body is not None and after is not None and after.value != body.value:
             row.changes.append("body")
         row.facts, row.changes = list(dict.fromkeys(row.facts)), list(dict.fromkeys(row.changes))
         if row.hook == "on_route" and not isinstance(result, Deny):

@@ -272,13 +272,13 @@ class Receipt:
 class Request:
     """The request's body as the walk has left it so far: read freely, write through ``set`` and ``replace``."""
 
-    __slots__ = ("_exchange", "body", "sent", "stream")
+    __slots__ = ("_dialect", "body", "sent", "stream")
 
-    def __init__(self, exchange: Exchange, body: JsonText) -> None:
-        self._exchange = exchange
+    def __init__(self, dialect: Dialect, body: JsonText) -> None:
+        self._dialect = dialect  # not the exchange: a cycle would leave every exchange to the collector
         self.sent = body  # as the client sent it: what `when` is decided on
         self.body = body
-        self.stream = exchange.dialect.wants_stream(body.value)
+        self.stream = dialect.wants_stream(body.value)
 
     @property
     def model(self) -> str:
@@ -288,7 +288,7 @@ class Request:
 
     def segments(self) -> Iterator[Segment]:
         """Every text that the model will read."""
-        return self._exchange.dialect.request_segments(self.body.value)
+        return self._dialect.request_segments(self.body.value)
 
     def replace(self, segment: Segment, text: str) -> None:
         """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""
@@ -310,18 +310,18 @@ class Request:
 class Response:
     """A whole answer on its way to the client: what ``on_response`` reviews."""
 
-    __slots__ = ("_exchange", "body", "headers", "replay", "status")
+    __slots__ = ("_dialect", "body", "headers", "replay", "status")
 
     def __init__(
         self,
-        exchange: Exchange,
+        dialect: Dialect,
         status: int,
         body: JsonText,
         headers: list[tuple[bytes, bytes]],
         *,
         replay: bool = False,
     ) -> None:
-        self._exchange = exchange
+        self._dialect = dialect
         self.status = status
         self.body = body
         self.headers = headers
@@ -329,7 +329,7 @@ class Response:
 
     def segments(self) -> Iterator[Segment]:
         """Every text that the model wrote, or the upstream's error text."""
-        return self._exchange.dialect.response_segments(self.body.value)
+        return self._dialect.response_segments(self.body.value)
 
     def replace(self, segment: Segment, text: str) -> None:
         """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""

@@ -86,7 +86,7 @@ class Forks:
         child.parent, child.purpose = parent, purpose
         child.bounds, child.deadline = parent.bounds, parent.deadline
         body = parent.request.body.remove(("stream",)).remove(("stream_options",))
-        child.request = Request(child, JsonText(body.render(), body.value))
+        child.request = Request(child.dialect, JsonText(body.render(), body.value))
         principal = parent.principal
         if principal is not None:
             child.set_fact("principal", principal)

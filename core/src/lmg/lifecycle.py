@@ -133,7 +133,7 @@ class Walk:
         except JsonTextError as error:
             raise Refusal(400, error.code, str(error)) from None
         exchange.dialect.check(body.value)
-        exchange.request = request = Request(exchange, body)
+        exchange.request = request = Request(exchange.dialect, body)
         for name in exchange.dialect.own_fields:
             value = body.get(name)
             if value is not None:
@@ -259,7 +259,7 @@ class Walk:
         except JsonTextError as error:
             raise component_refusal(ComponentFailed(step, "its answer is not JSON", error)) from error
         response = Response(
-            exchange, answer.status, body, list(answer.headers), replay=exchange.request.stream
+            exchange.dialect, answer.status, body, list(answer.headers), replay=exchange.request.stream
         )
         usage = exchange.dialect.usage(body.value)
         if usage is not None:
@@ -410,7 +410,7 @@ class Walk:
             refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, exchange.request_id
         )
         response = await self._review(
-            Response(exchange, refusal.status, JsonText.parse(raw), []), self.plan.on_response
+            Response(exchange.dialect, refusal.status, JsonText.parse(raw), []), self.plan.on_response
         )
         text = response.body.get("error", "message")
         return Refusal(

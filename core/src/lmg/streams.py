@@ -62,7 +62,7 @@ class Held(StreamFilter):
     async def finish(self) -> Iterable[StreamEvent] | Deny:
         exchange = self._exchange
         whole = exchange.dialect.assemble(self._events)
-        response = Response(exchange, 200, JsonText(orjson.dumps(whole), whole), [])
+        response = Response(exchange.dialect, 200, JsonText(orjson.dumps(whole), whole), [])
         verdict = await self._step.call(exchange, response)
         if isinstance(verdict, Deny):
             return verdict

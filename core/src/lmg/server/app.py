@@ -105,6 +105,9 @@ class Gateway:
             await Walk(pipeline, exchange, client).run()
         finally:
             pipeline.in_flight -= 1
+            # What refers to the turn and its task would keep all three for the collector.
+            scope.pop("lmg.turn", None)
+            scope.pop("lmg.gone", None)
             if pipeline is not self.pipeline and not pipeline.in_flight:
                 self._retire(pipeline)
 

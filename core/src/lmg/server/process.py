@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -27,7 +28,7 @@ from .protocol import make_protocol
 if TYPE_CHECKING:
     from asyncio import AbstractServer
 
-__all__ = ["Process", "listen", "new_loop", "tls_context"]
+__all__ = ["Process", "listen", "new_loop", "tls_context", "tune_collector"]
 
 log = logging.getLogger("lmg")
 Read = Callable[[], tuple[Blueprint, tuple[Path, ...]]]
@@ -216,6 +217,7 @@ class Process:
     async def run(self, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
         """Serves until SIGTERM or SIGINT, reloading on SIGHUP and on file change."""
         await self.start(sockets)
+        tune_collector()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.drain)
@@ -224,6 +226,16 @@ class Process:
             self.host.spawn(self.watch(self.reload), name="watch")
         ready()
         await self.ended()
+
+
+def tune_collector() -> None:
+    """Takes what start-up made out of the garbage collector's sight, and lets it look less often.
+
+    An exchange makes few reference cycles; looking for them after every 700 allocations cost a tenth of its CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _stamps(files: tuple[Path, ...]) -> list[tuple[float, int]]:

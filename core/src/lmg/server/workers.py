@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .process import Process, new_loop
+from .process import Process, new_loop, tune_collector
 
 __all__ = ["serve_workers"]
 
@@ -184,6 +184,7 @@ async def _serve(process: Process, sockets: list[socket.socket], pipe: socket.so
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.drain)
     await process.start(sockets)
+    tune_collector()
     reader, writer = await asyncio.open_connection(sock=pipe)
 
     async def obey() -> None:

@@ -1,0 +1,223 @@
+"""`lmg chat` against a running gateway: streams, remembers, and says what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmg.cli import main
+from lmg.testing import Cut, Harness, ScriptedUpstream, Wait, chat_events, sse
+
+KEY = "sk-chat-0123456789abcdef"
+LMG = (sys.executable, "-c", "import sys; from lmg.cli import main; sys.exit(main())")
+
+
+@contextmanager
+def running(mesh: dict[str, Any] | None = None) -> Iterator[Harness]:
+    """A gateway in a thread of its own: `lmg chat` is a synchronous program."""
+    gateway = Harness(mesh, models=("first-model", "second-model"))
+    started, ended = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with gateway:
+            started.set()
+            while not ended.is_set():
+                await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert started.wait(10)
+        yield gateway
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+@pytest.fixture
+def gateway() -> Iterator[Harness]:
+    with running() as harness:
+        yield harness
+
+
+def chat(gateway: Harness, *options: str) -> int:
+    return main(["chat", "--url", gateway.url, *options])
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+
+def test_a_prompt_is_answered_by_the_first_model(
+    gateway: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(gateway, "hi") == 0
+    assert capsys.readouterr().out == "Hello!\n"
+    assert gateway.upstream.received[0].json["model"] == "first-model"
+
+
+def test_the_model_can_be_named(gateway: Harness) -> None:
+    assert chat(gateway, "--model", "second-model", "hi") == 0
+    assert gateway.upstream.received[0].json["model"] == "second-model"
+
+
+def test_a_conversation_is_remembered(
+    gateway: Harness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(monkeypatch, "one", "", "two")
+    assert chat(gateway) == 0
+    assert capsys.readouterr().out == "Hello!\nHello!\n"
+    assert [(m["role"], m["content"]) for m in gateway.upstream.received[1].json["messages"]] == [
+        ("user", "one"), ("assistant", "Hello!"), ("user", "two"),
+    ]  # fmt: skip
+
+
+def test_a_refusal_is_said_and_the_conversation_goes_on(
+    gateway: Harness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.upstream.reply({"error": {"message": "busy", "type": "t", "code": "overloaded"}}, status=503)
+    gateway.upstream.stream(*chat_events("fine"))
+    typed(monkeypatch, "one", "two")
+    assert chat(gateway) == 0
+    out, err = capsys.readouterr()
+    assert out == "\nfine\n"
+    assert err.startswith("503: ")
+    assert len(gateway.upstream.received[1].json["messages"]) == 1, "what got no answer is not part of it"
+
+
+def test_an_answer_that_breaks_off_is_said(gateway: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.upstream.stream(*chat_events("half ", "an answer")[:2], Cut())
+    assert chat(gateway, "hi") == 1
+    out, err = capsys.readouterr()
+    assert out.strip() == "half"
+    assert "broke off" in err
+
+
+def test_what_a_model_writes_does_not_steer_the_terminal(
+    gateway: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.upstream.stream(*chat_events("a\x1b[2Jb\x07\tc\n\x9bd"))
+    assert chat(gateway, "hi") == 0
+    assert capsys.readouterr().out == "a[2Jb\tc\nd\n"
+
+
+def test_only_the_first_choice_is_shown(gateway: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    choices = [
+        {"index": n, "delta": {"content": text}, "finish_reason": None}
+        for n, text in enumerate(("shown", "hidden"))
+    ]
+    gateway.upstream.stream(*sse({"choices": choices}), *chat_events("")[2:])
+    assert chat(gateway, "hi") == 0
+    assert capsys.readouterr().out == "shown\n"
+
+
+def test_no_gateway_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert main(["chat", "--url", f"http://127.0.0.1:{free.getsockname()[1]}", "hi"]) == 1
+    assert "no gateway answers at" in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_said(gateway: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat(gateway, "-m", "nothing", "hi") == 1
+    assert "404" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1", "127.0.0.1:8080", "http://", "http://user:pass@127.0.0.1"]
+)
+def test_a_wrong_address_is_exit_code_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--url", url, "hi"]) == 2
+    assert "pass" not in capsys.readouterr().err
+
+
+def test_a_key_with_a_line_break_in_it_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LMG_KEY", "sk-very\nsecret")
+    assert main(["chat", "hi"]) == 2
+    assert "secret" not in capsys.readouterr().err
+
+
+# -- as a program ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(tmp_path: Path, mesh: str) -> Iterator[str]:
+    """`lmg serve` as a process; yields its address."""
+    path = tmp_path / "mesh.yaml"
+    path.write_text(mesh)
+    command = [*LMG, "serve", "--config", str(path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[4]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def test_the_key_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = f"providers: {{echo: {{}}}}\npipeline: [auth_static: {{keys: [{{key: {KEY}, subject: ann}}]}}]\n"
+    with served(tmp_path, mesh) as url:
+        monkeypatch.delenv("LMG_KEY", raising=False)
+        assert main(["chat", "--url", url, "hello there"]) == 1
+        assert "LMG_KEY" in capsys.readouterr().err
+        monkeypatch.setenv("OTHER", KEY)
+        assert main(["chat", "--url", url, "--key-env", "OTHER", "hello there"]) == 0
+        assert capsys.readouterr().out == "hello there\n"
+
+
+def read_until(terminal: int, wanted: bytes, seconds: float = 20.0) -> bytes:
+    seen = b""
+    limit = time.monotonic() + seconds
+    while wanted not in seen:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, limit - time.monotonic()))
+        assert ready, f"{wanted!r} did not come after {seen!r}"
+        seen += os.read(terminal, 4096)
+    return seen
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_program(gateway: Harness) -> None:
+    gateway.upstream.stream(*chat_events("endless ")[:2], Wait(60.0))
+    gateway.upstream.stream(*chat_events("still here"))
+    terminal, inner = pty.openpty()
+    command = [*LMG, "chat", "--url", gateway.url]
+    with subprocess.Popen(
+        command, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
+    ) as program:
+        try:
+            os.close(inner)
+            read_until(terminal, b"> ")
+            os.write(terminal, b"one\n")
+            read_until(terminal, b"endless")
+            program.send_signal(signal.SIGINT)
+            read_until(terminal, b"(ended)")
+            os.write(terminal, b"two\n")
+            read_until(terminal, b"still here")
+            read_until(terminal, b"> ")
+            os.write(terminal, b"\x04")
+            assert program.wait(20) == 0
+        finally:
+            program.kill()
+            os.close(terminal)
+    asked: ScriptedUpstream = gateway.upstream
+    assert asked.received[0].gone.is_set(), "the gateway was told that nobody reads on"
+    assert asked.received[1].json["messages"][1] == {"role": "assistant", "content": "endless "}
