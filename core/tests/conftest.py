@@ -12,6 +12,12 @@ import pytest
 Install = Callable[..., None]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as they need, whatever terminal the tests were started from."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """``install("acme", source, thing="Thing")`` makes a distribution ``lmg-acme`` whose component ``thing`` can be found."""

@@ -74,14 +74,39 @@ def test_a_new_plugin_installs_is_listed_and_passes_its_tests(kind: str, tmp_pat
     assert "skipped" not in passed
 
 
-@pytest.mark.parametrize("kind", MESHES)
-def test_a_new_plugin_has_nothing_for_linter_and_type_checker(kind: str, tmp_path: Path) -> None:
-    run(*LMG, "plugins", "new", "word_list", "--kind", kind, "--dir", tmp_path, cwd=tmp_path, site=tmp_path)
-    home = tmp_path / "lmg-word-list"
-    rules = ["--isolated", "--no-cache", "--select", "A,B,E,F,I,N,RUF,SIM,UP", "--line-length", "120"]
-    run(sys.executable, "-m", "ruff", "check", *rules, home, cwd=home, site=tmp_path)
+def test_linter_and_type_checker_find_nothing_in_new_plugins(tmp_path: Path) -> None:
+    for kind in MESHES:
+        run(
+            *LMG,
+            "plugins",
+            "new",
+            f"my_{kind}",
+            "--kind",
+            kind,
+            "--dir",
+            tmp_path,
+            cwd=tmp_path,
+            site=tmp_path,
+        )
+    rules = ["--isolated", "--no-cache", "--select", "A,B,E,F,I,N,RUF,SIM,UP", "--ignore", "E501"]
+    sources = [f"lmg-my-{kind}/src" for kind in MESHES]
+    known = json.dumps([f"{tmp_path}/{source}" for source in sources])
+    run(
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        *rules,
+        "--config",
+        f"src = {known}",
+        ".",
+        cwd=tmp_path,
+        site=tmp_path,
+    )
+    checked = [*sources, *(f"lmg-my-{kind}/tests/test_my_{kind}.py" for kind in MESHES)]
     cache = f"--cache-dir={tmp_path / 'mypy'}"
-    run(sys.executable, "-m", "mypy", "--strict", cache, "src", "tests", cwd=home, site=home / "src")
+    site = Path(os.pathsep.join(str(tmp_path / source) for source in sources))
+    run(sys.executable, "-m", "mypy", "--strict", cache, *checked, cwd=tmp_path, site=site)
 
 
 def install_caller(site: Path) -> None:

@@ -19,8 +19,16 @@ _HOST: Final = re.compile(
     r"\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|cloud|local|internal|lan|svc|example)\b(?::\d+)?",
     re.IGNORECASE,
 )
-_KEY: Final = re.compile(r"\b(?:sk|pk|rk|key|org|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
+_LOCAL: Final = re.compile(
+    r"\blocalhost(?::\d+)?\b|(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE
+)
+_KEY: Final = re.compile(r"\b(?:sk|gsk|pk|rk|key|org|hf|ghp|Bearer|Basic)[-_ ][A-Za-z0-9*._+/=-]{6,}")
+# JSON web tokens, and long runs of letters and digits that no word of a message is.
+_TOKEN: Final = re.compile(r"\beyJ[\w-]{5,}(?:\.[\w-]+)*|\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{32,}\b")
+_PATH: Final = re.compile(r"(?<![\w/])/(?:[\w.@+-]+/)+[\w.@+-]+|\b[A-Za-z]:\\[^\s'\"]+")
+_CLASS: Final = re.compile(r"\b(?:[a-z_]\w*\.)+[A-Z]\w*|\b[A-Z]\w*(?:Error|Exception|Warning)\b")
 _TRACE: Final = re.compile(r"Traceback \(most recent call last\).*|File \"[^\"]*\".*", re.DOTALL)
+_PLAIN: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 class StatusFailure(UpstreamError):
@@ -32,9 +40,10 @@ class StatusFailure(UpstreamError):
 
 
 def scrub(text: str) -> str:
-    """An upstream's error text without addresses, hosts, keys and tracebacks, at most 2,000 characters."""
-    text = _TRACE.sub("[removed]", text)
-    for pattern in (_URL, _ADDRESS, _HOST, _KEY):
+    """An upstream's error text without addresses, hosts, keys, paths, classes and tracebacks; at most 2,000 characters."""
+    # Bounded before the patterns run over it, so that the text cannot make them slow.
+    text = _TRACE.sub("[removed]", text[:4000])
+    for pattern in (_URL, _ADDRESS, _HOST, _LOCAL, _KEY, _TOKEN, _PATH, _CLASS):
         text = pattern.sub("[removed]", text)
     return text[:2000]
 
@@ -141,18 +150,21 @@ def _of_reply(reply: Reply) -> Refusal:
     message = stated.get("message")
     code, type_, param = stated.get("code"), stated.get("type"), stated.get("param")
     kept = mapped == status
+    if not kept:
+        # The status is the gateway's own then: of the rest, only what reads like a published code stays.
+        code, type_, param = (
+            v if isinstance(v, str) and _PLAIN.fullmatch(v) else None for v in (code, type_, param)
+        )
     return Refusal(
         mapped,
-        scrub(str(code))
-        if kept and code is not None
-        else ("upstream_error" if mapped >= 500 else "upstream_refused"),
+        scrub(str(code)) if code is not None else ("upstream_error" if mapped >= 500 else "upstream_refused"),
         scrub(message)
         if kept and isinstance(message, str) and message
         else "The model's provider reported an error.",
         type=scrub(type_)
-        if kept and isinstance(type_, str)
+        if isinstance(type_, str)
         else ("server_error" if mapped >= 500 else "invalid_request_error"),
-        param=scrub(param) if kept and isinstance(param, str) else None,
+        param=scrub(param) if isinstance(param, str) else None,
         reason=f"upstream answered {status}",
         headers=headers,
     )

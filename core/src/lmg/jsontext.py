@@ -22,7 +22,6 @@ Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 JsonPath = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 128
-_BIG: Final = float(2**63)
 _WS: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder()
 
@@ -96,12 +95,19 @@ class JsonText:
     one as it was, which is how edits are staged, dropped and scoped to one attempt.
     """
 
-    __slots__ = ("_edits", "raw", "value")
+    __slots__ = ("_added", "_edits", "raw", "value")
 
-    def __init__(self, raw: bytes, value: Json, edits: Mapping[JsonPath, object] | None = None) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        value: Json,
+        edits: Mapping[JsonPath, object] | None = None,
+        added: frozenset[JsonPath] = frozenset(),
+    ) -> None:
         self.raw = raw
         self.value = value
         self._edits: Mapping[JsonPath, object] = edits or {}
+        self._added = added  # top-level members that ``raw`` does not have
 
     @classmethod
     def parse(cls, raw: bytes, *, max_depth: int = MAX_DEPTH) -> JsonText:
@@ -141,17 +147,33 @@ class JsonText:
     def _edit(self, path: JsonPath, value: object) -> JsonText:
         if not path:
             raise ValueError("an edit needs a path; a whole document is a new JsonText")
+        path = self._counted(path)
         edits = dict(self._edits)
-        # An edit inside something already replaced goes into the replacement.
+        changed = _with(self.value, path, value)
+        # An edit inside something already replaced or removed goes into the replacement.
         for n in range(len(path) - 1, 0, -1):
             above = path[:n]
-            if above in edits and edits[above] is not REMOVED:
-                edits[above] = _with(edits[above], path[n:], value)
-                return JsonText(self.raw, _with(self.value, path, value), edits)
+            if above in edits:
+                removed = edits[above] is REMOVED
+                edits[above] = _with({} if removed else edits[above], path[n:], value)
+                return JsonText(self.raw, changed, edits, self._added)
+        added = self._added
+        if len(path) == 1 and path not in edits and type(self.value) is dict and path[0] not in self.value:
+            added |= {path}
         for other in [p for p in edits if len(p) > len(path) and p[: len(path)] == path]:
             del edits[other]
         edits[path] = value
-        return JsonText(self.raw, _with(self.value, path, value), edits)
+        return JsonText(self.raw, changed, edits, added)
+
+    def _counted(self, path: JsonPath) -> JsonPath:
+        """``path`` with items that are counted from the end counted from the start."""
+        if not any(type(key) is int and key < 0 for key in path):
+            return path
+        out: list[str | int] = []
+        for key in path:
+            above = self.get(*out)
+            out.append(key + len(above) if isinstance(key, int) and key < 0 and type(above) is list else key)
+        return tuple(out)
 
     def render(self) -> bytes:
         """The document's bytes: the original ones with each edit spliced in."""
@@ -160,11 +182,11 @@ class JsonText:
         edits = dict(self._edits)
         raw = self.raw
         appended: list[bytes] = []
-        if type(self.value) is dict:
-            # New top-level members need no search: they go before the closing brace.
-            for path in [p for p in edits if len(p) == 1]:
-                if edits[path] is not REMOVED and b'"%b"' % str(path[0]).encode() not in raw:
-                    appended.append(orjson.dumps(path[0]) + b":" + orjson.dumps(edits.pop(path)))
+        # New top-level members need no search: they go before the closing brace.
+        for path in [p for p in edits if p in self._added]:
+            new = edits.pop(path)
+            if new is not REMOVED:
+                appended.append(orjson.dumps(path[0]) + b":" + _dump(new).encode())
         if edits:
             raw = _splice(raw.decode(), edits).encode()
         if appended:
@@ -311,8 +333,11 @@ def _value_of(edit: object) -> object:
     if isinstance(edit, tuple):
         return edit[0]
     assert isinstance(edit, dict)
-    return {str(k): _value_of(v) for k, v in edit.items()}
+    return {str(k): _value_of(v) for k, v in edit.items() if v != (REMOVED,)}
 
 
 def _dump(value: object) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -14,7 +14,7 @@ from .compiler import ComponentFailed, Step
 from .credentials import credential_of
 from .errors import MeshError, Refusal, UpstreamError
 from .exchange import Exchange, Head, Receipt, Request, Response, Target
-from .failures import refusal_of_failure
+from .failures import StatusFailure, refusal_of_failure
 from .jsontext import JsonText, JsonTextError
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
@@ -138,7 +138,7 @@ class Walk:
             value = body.get(name)
             if value is not None:
                 exchange.set_fact(name, value)
-                request.body = request.body.remove((name,))
+            request.body = request.body.remove((name,))
 
     async def _request_steps(self, steps: Sequence[Step]) -> tuple[Step, Answer] | None:
         exchange = self.exchange
@@ -352,7 +352,8 @@ class Walk:
             raise
         except UpstreamError as error:
             await stream.fail(self, None, error)
-            raise refusal_of_failure(error, None, None) from error
+            reply = error.reply if isinstance(error, StatusFailure) else None
+            raise refusal_of_failure(error, reply, None) from error
         except asyncio.CancelledError:
             await stream.cancelled(self)
             raise

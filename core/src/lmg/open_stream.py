@@ -93,10 +93,17 @@ class OpenStream:
             if self.terminal:
                 return
             kind = kind_of(sse, opened=self._opened)
-            if kind == "delta" and self._opened and not self.chain:
-                self.deltas += 1
-                pending.append(sse.raw)
-                continue
+            if kind == "delta" and self._opened:
+                chain = self.chain
+                if not chain:
+                    self.deltas += 1
+                    pending.append(sse.raw)
+                    continue
+                if not chain.has_async:
+                    self.deltas += 1
+                    for out in chain.feed_now(StreamEvent(self._dialect, sse, kind)):
+                        pending.append(out.raw)
+                    continue
             await self._take_other(walk, sse, kind)
 
     async def _take_other(self, walk: Walk, sse: SseEvent, kind: EventKind) -> None:  # noqa: C901 - one branch a kind
@@ -108,7 +115,7 @@ class OpenStream:
                 self._opening.append(StreamEvent(self._dialect, sse, kind))
             return
         if kind == "error":
-            raise self._error_event(sse)
+            raise self._error_event(sse, committed=walk.exchange.committed)
         exchange = walk.exchange
         if kind in ("usage", "finish") or (sse.data is not None and b'"usage":{' in sse.data):
             usage = self._dialect.usage(orjson.loads(sse.data or b"null"))
@@ -193,7 +200,11 @@ class OpenStream:
                 await self._send(walk, limit)
                 if not self.terminal:
                     async for chunk in self._chunks:
-                        await self._take(walk, self._splitter.feed(chunk))
+                        try:
+                            await self._take(walk, self._splitter.feed(chunk))
+                        except UpstreamError:
+                            await self._send(walk, limit)  # what came in the same read, before the fault
+                            raise
                         if pending:
                             await self._send(walk, limit)
                         limit.push(min(end, loop.time() + stall_s))
@@ -269,13 +280,15 @@ class OpenStream:
             f"the stream ended without its terminal event ({left} bytes of an unfinished one)",
         )
 
-    def _error_event(self, sse: SseEvent) -> UpstreamError:
-        if self._opened:
-            return UpstreamError("stream", "error_event", "the upstream sent an error event")
+    def _error_event(self, sse: SseEvent, *, committed: bool) -> UpstreamError:
+        stage: Stage = "stream" if committed else "first_token"
         try:
             stated = orjson.loads(sse.data or b"")["error"]
             code = stated.get("status") or stated.get("code")
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-            return UpstreamError("first_token", "protocol", "an event that is not JSON")
+            return UpstreamError(stage, "protocol", "an event that is no JSON object")
         status = code if type(code) is int and 400 <= code < 600 else 502
-        return StatusFailure(Reply(status, self._reply.headers, sse.data))
+        failure = StatusFailure(Reply(status, self._reply.headers, sse.data))
+        if committed:
+            failure.stage = stage
+        return failure

@@ -128,7 +128,7 @@ class HttpProviderConfig(ProviderConfig):
     @field_validator("api_key")
     @classmethod
     def _key_fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _HEADER_VALUE.match(value.get_secret_value()):
+        if value is not None and not _HEADER_VALUE.fullmatch(value.get_secret_value()):
             raise ValueError(
                 "the key is empty or holds characters that no header can carry (a line break at its end?)"
             )

@@ -14,6 +14,7 @@ __all__ = ["MAX_EVENT_BYTES", "EventSplitter", "SseEvent", "encode_event"]
 
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 _LINES: Final = re.compile(rb"\r\n|\n|\r")
+_END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -43,77 +44,64 @@ class EventSplitter:
         UpstreamError: an event is larger than ``max_event_bytes``.
     """
 
-    __slots__ = ("_buffer", "_first", "_max", "_pieces", "_size")
+    __slots__ = ("_first", "_held", "_max", "_pieces", "_size")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._buffer = b""
+        # An unfinished event is its pieces, then the line ends that it stops with: all that a search has to see again.
         self._pieces: list[bytes] = []
         self._size = 0
+        self._held = b""
         self._first = True
         self._max = max_event_bytes
 
     @property
     def rest(self) -> bytes:
         """The bytes after the last complete event."""
-        return self._buffer + b"".join(self._pieces)
+        return b"".join(self._pieces) + self._held
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """The events that ``chunk`` completes, in order."""
-        if self._pieces or (b"\n" not in chunk and b"\r" not in chunk and not self._buffer.endswith(b"\r")):
-            # No line ends here: joining only where one does keeps a giant event in tiny reads linear.
-            self._pieces.append(chunk)
-            self._size += len(chunk)
-            if self._size + len(self._buffer) > self._max:
-                raise UpstreamError("stream", "event_too_large", f"over {self._max} bytes")
-            if b"\n" not in chunk and b"\r" not in chunk:
-                return []
-            chunk = b"".join(self._pieces)
+        """The events that ``chunk`` completes, in order; takes time in proportion to ``chunk``."""
+        data = self._held + chunk if self._held else chunk
+        if b"\r" not in data:
+            # The common case: one event a chunk, ended by two line feeds.
+            if not self._pieces and data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2:
+                self._held = b""
+                return [self._event(data)]
+            blocks = data.split(b"\n\n")
+            rest = blocks.pop()
+            ended = [block + b"\n\n" for block in blocks]
+        else:
+            ended = []
+            start = 0
+            for match in _END.finditer(data):
+                end = match.end()
+                if end == len(data) and data.endswith(b"\r"):
+                    break  # a line feed may follow and belongs to it
+                ended.append(data[start:end])
+                start = end
+            rest = data[start:]
+        if ended and self._pieces:
+            ended[0] = b"".join(self._pieces) + ended[0]
             self._pieces.clear()
             self._size = 0
-        buffer = self._buffer + chunk if self._buffer else chunk
-        if b"\r" not in buffer:
-            # The common case: one event a chunk, ended by two line feeds.
-            if buffer.endswith(b"\n\n") and buffer.find(b"\n\n") == len(buffer) - 2:
-                self._buffer = b""
-                return [self._event(buffer)]
-            blocks = buffer.split(b"\n\n")
-            self._buffer = blocks.pop()
-            events = [self._event(block + b"\n\n") for block in blocks]
-        else:
-            events = self._feed_mixed(buffer)
-        if len(self._buffer) > self._max:
-            raise UpstreamError("stream", "event_too_large", f"over {self._max} bytes")
-        return events
-
-    def _feed_mixed(self, buffer: bytes) -> list[SseEvent]:
-        events: list[SseEvent] = []
-        start = line = at = 0
-        size = len(buffer)
-        while True:
-            match = _LINES.search(buffer, at)
-            if match is None:
-                break
-            end = match.end()
-            if end == size and match.group() == b"\r":
-                break  # a line feed may follow and belongs to it
-            if match.start() == line:
-                events.append(self._event(buffer[start:end]))
-                start = end
-            line = at = end
-        self._buffer = buffer[start:]
-        return events
+        text = rest.rstrip(b"\r\n")
+        self._held = rest[len(text) :]
+        if text:
+            self._pieces.append(text)
+            self._size += len(text)
+            if self._size > self._max:
+                raise UpstreamError("stream", "event_too_large", f"over {self._max} bytes")
+        return [self._event(raw) for raw in ended]
 
     def finish(self) -> list[SseEvent]:
         """Called at the end of the stream: the event that a lone final CR was still holding."""
-        buffer = self._buffer = self.rest
+        if not _END.fullmatch(self._held):
+            return []
+        raw = self.rest
         self._pieces.clear()
-        if not buffer.endswith(b"\r"):
-            return []
-        body = buffer[:-1]
-        if body and not body.endswith((b"\r", b"\n")):
-            return []
-        self._buffer = b""
-        return [self._event(buffer)]
+        self._size = 0
+        self._held = b""
+        return [self._event(raw)]
 
     def _event(self, raw: bytes) -> SseEvent:
         if self._first:
@@ -124,17 +112,17 @@ class EventSplitter:
         # The common case: a single line 'data: …'.
         if text.startswith(b"data: ") and b"\r" not in text and text.find(b"\n") == len(text) - 2:
             return SseEvent(raw, text[6:-2])
-        data: bytes | None = None
+        values: list[bytes] = []
         name = b""
         for line in _LINES.split(text):
             field, _, value = line.partition(b":")
             if value.startswith(b" "):
                 value = value[1:]
             if field == b"data":
-                data = value if data is None else data + b"\n" + value
+                values.append(value)
             elif field == b"event":
                 name = value
-        return SseEvent(raw, data, name)
+        return SseEvent(raw, b"\n".join(values) if values else None, name)
 
 
 def encode_event(data: bytes, name: bytes = b"") -> bytes:

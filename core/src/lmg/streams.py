@@ -127,29 +127,56 @@ class FilterChain:
     def __bool__(self) -> bool:
         return bool(self._links)
 
-    async def feed(self, event: StreamEvent) -> list[StreamEvent]:
+    def feed_now(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        """What ``feed`` does where no filter is async: without a coroutine a chunk."""
+        events: Sequence[StreamEvent] = (event,)
+        for link in self._links:
+            if link.bypassed:
+                continue
+            if len(events) == 1:
+                events = self._call(link, events[0])
+            else:
+                events = [out for one in events for out in self._call(link, one)]
+        return events
+
+    async def feed(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """The events that leave for the client. Raises Refusal where a filter denies or fails closed."""
-        return await self._through([event], 0)
+        return await self._through((event,), 0)
 
     async def finish(self) -> list[StreamEvent]:
         """What the filters still held, each passed through those behind it."""
         out: list[StreamEvent] = []
         for n, link in enumerate(self._links):
             if not link.bypassed:
-                out += await self._through(await self._call(link, None), n + 1)
+                out += await self._through(await self._call_async(link, None), n + 1)
         return out
 
-    async def _through(self, events: list[StreamEvent], start: int) -> list[StreamEvent]:
+    async def _through(self, events: Sequence[StreamEvent], start: int) -> Sequence[StreamEvent]:
         for link in self._links[start:]:
             if link.bypassed:
                 continue
             out: list[StreamEvent] = []
             for event in events:
-                out += await self._call(link, event)
+                out += await self._call_async(link, event) if link.is_async else self._call(link, event)
             events = out
         return events
 
-    async def _call(self, link: _Link, event: StreamEvent | None) -> list[StreamEvent]:
+    def _call(self, link: _Link, event: StreamEvent) -> Sequence[StreamEvent]:
+        """One plain ``feed`` behind the plugin barrier."""
+        if link.owed is not None:
+            link.give(event)
+        started = time.perf_counter()
+        try:
+            result: Any = link.filter.feed(event)
+            out = result if isinstance(result, Deny | tuple | list) else list(result)
+        except Exception as error:  # noqa: BLE001 - the plugin barrier
+            return self._broke(link, event, error)
+        finally:
+            link.spent += time.perf_counter() - started
+        return self._took(link, event, out)
+
+    async def _call_async(self, link: _Link, event: StreamEvent | None) -> Sequence[StreamEvent]:
+        """``feed`` of a filter that waits for somebody, or any filter's ``finish``."""
         if link.owed is not None and event is not None:
             link.give(event)
         started = time.perf_counter()
@@ -157,14 +184,23 @@ class FilterChain:
             result: Any = link.filter.feed(event) if event is not None else link.filter.finish()
             if link.is_async if event is not None else link.finish_async:
                 result = await within(link.step.timeout_s, result)
-            out = result if isinstance(result, Deny) else list(result)
-        except ComponentFailed as failed:
-            return self._failed(link, event, failed)
+            out = result if isinstance(result, Deny | tuple | list) else list(result)
         except Exception as error:  # noqa: BLE001 - the plugin barrier
-            link.step.record_failure(self._exchange, error)
-            return self._failed(link, event, ComponentFailed(link.step, describe(error), error))
+            return self._broke(link, event, error)
         finally:
             link.spent += time.perf_counter() - started
+        return self._took(link, event, out)
+
+    def _broke(self, link: _Link, event: StreamEvent | None, error: Exception) -> list[StreamEvent]:
+        if isinstance(error, ComponentFailed):
+            return self._failed(link, event, error)
+        link.step.record_failure(self._exchange, error)
+        return self._failed(link, event, ComponentFailed(link.step, describe(error), error))
+
+    def _took(
+        self, link: _Link, event: StreamEvent | None, out: Deny | Sequence[StreamEvent]
+    ) -> Sequence[StreamEvent]:
+        """What a filter's result means for the client."""
         if isinstance(out, Deny):
             if link.step.shadow:
                 self._note(link, f"Deny({out.code})")
