@@ -20,7 +20,8 @@ _HOST: Final = re.compile(
     re.IGNORECASE,
 )
 _LOCAL: Final = re.compile(
-    r"\blocalhost(?::\d+)?\b|(?<![\w:])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.IGNORECASE
+    r"\blocalhost(?::\d+)?\b|(?<![\w:])(?:[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){4,7}|[0-9a-f]{0,4}::[0-9a-f:]*)(?![\w:])",
+    re.IGNORECASE,
 )
 _KEY: Final = re.compile(r"\b(?:sk|gsk|pk|rk|key|org|hf|ghp|Bearer|Basic)[-_ ][A-Za-z0-9*._+/=-]{6,}")
 # JSON web tokens, and long runs of letters and digits that no word of a message is.

@@ -23,6 +23,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 FORWARDED = frozenset(
     {b"accept", b"content-type", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"}
 )
+MIN_SECRET = 8
 _HEADER_VALUE = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")
 
 
@@ -172,6 +173,7 @@ class HttpProvider(Provider):
             ),
         ]
         self._names = frozenset(key for key, _ in self._fixed)
+        self._secrets = [value.removeprefix(b"Bearer ") for _, value in self._fixed if len(value) >= MIN_SECRET]
         options = TransportOptions(
             config.connect_timeout_ms / 1000,
             config.max_answer_bytes,
@@ -204,4 +206,9 @@ class HttpProvider(Provider):
         response = await self.transport.send(UpstreamRequest("POST", path, headers, attempt.body.render()))
         if response.is_event_stream and response.status < 300:
             return Reply(response.status, response.headers, chunks=response)
-        return Reply(response.status, response.headers, body=await response.read())
+        body = await response.read()
+        if response.status >= 300:
+            # An upstream that quotes the gateway's own key in its error must not hand it to the caller.
+            for secret in self._secrets:
+                body = body.replace(secret, b"[removed]")
+        return Reply(response.status, response.headers, body=body)

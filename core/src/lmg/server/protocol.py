@@ -32,7 +32,9 @@ _HOST: Final = re.compile(
 )
 _GRACE_S: Final = 5.0
 _LINGER_S: Final = 2.0
-_DISCARD: Final = 4 * 2**20
+_LINGERS: Final = 15
+# Chunks of one byte are six on the wire; whatever needs more is extensions and trailers.
+_FRAMING: Final = 16
 
 
 class _Rejected(Exception):
@@ -62,6 +64,9 @@ class FrontDoor(HttpToolsProtocol):
         self._tls: TlsPeer | None = None
         self._lingering = False
         self._discarded = 0
+        self._answering: Any = None
+        self._wire = 0
+        self._data_size = 0
 
     # -- connection -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -77,25 +82,29 @@ class FrontDoor(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        cycle = self.cycle
+        cycle = self._answering
         super().connection_lost(exc)
+        self.pipeline.clear()
         self._unset_keepalive_if_required()
         if cycle is not None and not cycle.response_complete:
-            gone: Any = cycle.scope.get("lmg.gone")
-            if gone is not None:
-                gone()
+            self._abandon(cycle)
+
+    def _abandon(self, cycle: Any) -> None:
+        """Tells the request that is being answered that nobody will read its answer."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+        gone: Any = cycle.scope.get("lmg.gone")
+        if gone is not None:
+            gone()
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             self._discarded += len(data)
-            if self._discarded > _DISCARD:
-                self.transport.abort()
             return
         if self.parser is None:
             return
-        self._unset_keepalive_if_required()
-        if not self._reading and self._timer is None:
-            self._timer = self.loop.call_later(self.limits.head_timeout_s, self._head_late)
+        self._data_size = len(data)
+        self._wire += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -108,27 +117,42 @@ class FrontDoor(HttpToolsProtocol):
             )
             self._refused = None
             self._refuse(status, code, message)
+        else:
+            if self._reading and not self._lingering:
+                self._check_reading()
+
+    def _check_reading(self) -> None:
+        """What a request that is not complete must keep to: a deadline, and bytes that are mostly its own."""
+        limits = self.limits
+        if not self._head_done:
+            # The parser hands a header over when it is complete: one that never is must not fill memory.
+            if self._wire > limits.max_header_bytes:
+                self._refuse(431, "headers_too_large", "The request's headers are too large.")
+                return
+            if self._timer is None and (self._answering is None or self._answering.response_complete):
+                self._timer = self.loop.call_later(limits.head_timeout_s, self._head_late)
+            return
+        if self._wire > 2 * limits.max_header_bytes + _FRAMING * self._body_bytes:
+            self._refuse(400, "invalid_http", "The request's chunks are more framing than data.")
+        elif self._timer is None:
+            self._timer = self.loop.call_later(min(1.0, limits.body_timeout_s), self._watch_body)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """A clean refusal by the parser, then the end: what follows on this connection cannot be trusted."""
         if self._refused is not None:
             return
         self._refused = (status, code, message)
-        cycle = self.cycle
+        self.pipeline.clear()
+        cycle = self._answering
         if cycle is None or cycle.response_complete or not cycle.response_started:
             body = error_body(
                 status, code, message, "invalid_request_error" if status < 500 else "server_error", None, ""
             )
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-                body
-            )
-            self.transport.write(STATUS_LINE[status] + head + body)
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+            allow = b"allow: GET, POST\r\n" if status == 405 else b""
+            self.transport.write(STATUS_LINE[status] + head + allow + b"\r\n" + body)
         if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
-            gone: Any = cycle.scope.get("lmg.gone")
-            if gone is not None:
-                gone()
+            self._abandon(cycle)
         self._linger()
 
     def _linger(self) -> None:
@@ -142,9 +166,16 @@ class FrontDoor(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-            self._timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+            self._timer = self.loop.call_later(_LINGER_S, self._lingered, _LINGERS, self._discarded)
         else:
             self.transport.close()
+
+    def _lingered(self, left: int, discarded: int) -> None:
+        """Ends the connection once its client has stopped sending, or has been sending for too long."""
+        if left and self._discarded > discarded:
+            self._timer = self.loop.call_later(_LINGER_S, self._lingered, left - 1, self._discarded)
+        else:
+            self.transport.abort()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Serves a request with Upgrade as if it had none (RFC 9110 §7.8 lets a server ignore it)."""
@@ -179,10 +210,7 @@ class FrontDoor(HttpToolsProtocol):
     # -- deadlines ------------------------------------------------------------------------------
     def _head_late(self) -> None:
         self._timer = None
-        if self._head_done or (self.cycle is not None and not self.cycle.response_complete):
-            return
-        if self._head_bytes or self.cycle is None:
-            self._refuse(408, "head_timeout", "The request's head did not arrive in time.")
+        self._refuse(408, "head_timeout", "The request's head did not arrive in time.")
 
     def _watch_body(self) -> None:
         self._timer = None
@@ -193,13 +221,12 @@ class FrontDoor(HttpToolsProtocol):
         # A body that the gateway itself does not read yet is not the client's delay.
         if self.flow.read_paused:
             self._body_since = time.monotonic()
-            self._body_bytes_at = self._body_bytes
         elif spent > limits.body_timeout_s or (
             spent > _GRACE_S and self._body_bytes < limits.min_body_rate * (spent - _GRACE_S)
         ):
             self._refuse(408, "body_timeout", "The request's body did not arrive in time.")
             return
-        self._timer = self.loop.call_later(1.0, self._watch_body)
+        self._timer = self.loop.call_later(min(1.0, limits.body_timeout_s), self._watch_body)
 
     # -- parser callbacks -----------------------------------------------------------------------
     def _stop(self, status: int, code: str, message: str) -> None:
@@ -208,6 +235,8 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()
+        self._wire = 0 if self._answering is not None else self._data_size
         self._head_bytes = 0
         self._head_done = False
         self._body_bytes = 0
@@ -291,8 +320,6 @@ class FrontDoor(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body_bytes:
             self._stop(413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes.")
-        if self._timer is None:
-            self._timer = self.loop.call_later(1.0, self._watch_body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -303,12 +330,23 @@ class FrontDoor(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self._reading and not self.transport.is_closing():
+        if self._reading and self._head_done and self.cycle is self._answering and not self.transport.is_closing():
             # An answer before the body's end: the rest of it must not be taken for a request.
             self.server_state.total_requests += 1
             self._linger()
             return
+        if self._lingering:
+            return
         super().on_response_complete()
+        if self._reading and not self.transport.is_closing():
+            # The next request has begun while this one was answered: its time counts from now.
+            self._unset_keepalive_if_required()
+            self._body_since = time.monotonic()
+            self._check_reading()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
 
 def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:

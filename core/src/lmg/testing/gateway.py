@@ -58,7 +58,7 @@ class ChatAnswer:
         """The events of a stream: JSON values, and ``"[DONE]"``."""
         splitter = EventSplitter()
         found = [
-            event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data is not None
+            event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data
         ]
         return [data.decode() if data == b"[DONE]" else json.loads(data) for data in found]
 

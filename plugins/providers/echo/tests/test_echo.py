@@ -177,11 +177,11 @@ async def test_cut_after_says_how_much_comes_before() -> None:
         assert none.status == 502
 
 
-async def test_error_event_ends_a_stream_with_the_gateway_s_own_error() -> None:
+async def test_error_event_ends_a_stream_with_the_upstream_s_code() -> None:
     async with echo() as gateway:
         answer = await gateway.chat("a b c d", stream=True, echo={"fail": "error_event"})
         assert answer.status == 200
-        assert answer.error["code"] == "upstream_error"
+        assert answer.error["code"] == "echo_failed"
         assert "[DONE]" not in answer.events
         assert (await gateway.chat("a b c d", echo={"fail": "error_event"})).status == 502
 

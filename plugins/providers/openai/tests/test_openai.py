@@ -182,7 +182,7 @@ async def test_limits_and_request_ids_of_the_account_are_told_apart_from_ours() 
         (404, 404, "bad"),
         (422, 422, "bad"),
         (429, 429, "bad"),
-        (500, 502, "upstream_error"),
+        (500, 502, "bad"),
         (503, 503, "bad"),
     ],
 )

@@ -1,0 +1,216 @@
+"""The embedded services, the metrics recorder, bounded queues and time limits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmg import Host, QueueFull, ServiceError, Target
+from lmg.bounded import Deadline, within
+from lmg.exchange import Receipt
+from lmg.services import Claim
+from lmg.services.embedded import FileCounters, FileLedger, FileSecrets, MemoryCounters, ProviderCatalogue
+from lmg.telemetry import OVERFLOW, Recorder
+from lmg.testing import VirtualClock
+
+RECEIPT = Receipt(
+    "req_1", 1.0, "acme", "ann", "chat", "openai.chat", "m", "p", 200, "complete", "", 1, 5, 2, 0, 0, False, None, False, None, 1.5,
+)  # fmt: skip
+
+
+@pytest.fixture(params=["memory", "file"])
+def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return MemoryCounters() if request.param == "memory" else FileCounters(tmp_path / "counters.sqlite")
+
+
+async def test_a_limit_of_n_means_n_under_concurrency(counters: Any) -> None:
+    claim = Claim("k", 1, 10, 60.0)
+    answers = await asyncio.gather(*(counters.claim([claim]) for _ in range(64)))
+    assert answers.count(None) == 10
+    assert await counters.read("k") == 10
+    await counters.give_back([claim])
+    assert await counters.claim([claim]) is None
+    assert await counters.claim([claim]) == claim
+
+
+async def test_claims_are_taken_together_or_not_at_all(counters: Any) -> None:
+    fits, too_much = Claim("a", 3, 10, 60.0), Claim("b", 11, 10, 60.0)
+    assert await counters.claim([fits, too_much]) == too_much
+    assert await counters.read("a") == 0
+
+
+async def test_a_window_ends() -> None:
+    clock = VirtualClock()
+    counters = MemoryCounters(clock.monotonic)
+    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is None
+    await clock.advance(59)
+    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is not None
+    await clock.advance(2)
+    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is None
+
+
+async def test_two_processes_share_counters_in_a_file(tmp_path: Path) -> None:
+    one, two = FileCounters(tmp_path / "c"), FileCounters(tmp_path / "c")
+    answers = [await store.claim([Claim("k", 1, 3, 60.0)]) for store in (one, two, one, two)]
+    assert answers.count(None) == 3
+
+
+async def test_a_receipt_is_recorded_once_and_survives_the_process(tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path / "ledger", batch_s=0.01)
+    ledger.record(RECEIPT)
+    ledger.record(replace(RECEIPT, tenant="somebody else"))
+    ledger.record(replace(RECEIPT, exchange_id="req_2", at=2.0))
+    assert [r.exchange_id for r in await ledger.recent()] == ["req_2", "req_1"]
+    ledger.close()
+    again = FileLedger(tmp_path / "ledger")
+    assert (await again.recent())[1] == RECEIPT
+    again.close()
+
+
+def test_the_catalogue_serves_by_priority_and_only_what_is_there() -> None:
+    first, second = Target("a", "m", "m", 1), Target("b", "m", "m2", 2)
+    catalogue = ProviderCatalogue([second, first])
+    assert catalogue.targets("m", "chat") == (first, second)
+    assert catalogue.targets("m", "embeddings") == ()
+    assert catalogue.targets("other", "chat") == ()
+    assert catalogue.models() == (first,)
+
+
+@pytest.mark.parametrize("name", ["../key", "/etc/passwd", ".hidden", "", "absent"])
+def test_a_secret_is_a_file_of_its_folder_and_nothing_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    (tmp_path / ".hidden").write_text("no")
+    secrets = FileSecrets(tmp_path)
+    assert secrets.get("key").get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(secrets.get("key"))
+    with pytest.raises(ServiceError):
+        secrets.get(name)
+
+
+def test_metrics_are_no_ops_until_exported_and_labels_are_bounded() -> None:
+    recorder = Recorder()
+    counter = recorder.counter("x_total", "help", ("tenant",), max_series=2)
+    counter.inc(("a",))
+    assert counter.series == {}
+    recorder.enabled = True
+    for tenant in ("a", "b", "c", "d"):
+        counter.inc((tenant,))
+    assert counter.series == {("a",): 1, ("b",): 1, (OVERFLOW,): 2}
+    assert recorder.counter("x_total", "help", ("tenant",)) is counter
+    with pytest.raises(ValueError, match="already"):
+        recorder.gauge("x_total", "help")
+    histogram = recorder.histogram("x_seconds", "help", buckets=(0.1, 1.0))
+    for value in (0.1, 0.5, 5.0):
+        histogram.observe(value)
+    assert histogram.series[()] == [1, 1, 1, 5.6]
+
+
+async def test_a_worker_counts_what_does_not_fit_and_outlives_a_bad_item() -> None:
+    host = Host()
+    done: list[int] = []
+
+    async def handle(item: int) -> None:
+        if item == 1:
+            raise RuntimeError
+        done.append(item)
+
+    worker = host.worker("w", handle, size=3)
+    assert [worker.offer(n) for n in range(5)] == [True, True, True, False, False]
+    await worker.drain()
+    assert (done, worker.dropped, worker.failed) == ([0, 2], 2, 1)
+    await host.aclose()
+
+
+async def test_background_tasks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host()
+    monkeypatch.setattr(Host, "MAX_TASKS", 1)
+    host.spawn(asyncio.sleep(60), name="one")
+    with pytest.raises(QueueFull):
+        host.spawn(asyncio.sleep(60), name="two")
+    await host.aclose()
+
+
+async def test_within_gives_the_result_and_cancels_what_is_late() -> None:
+    async def quick() -> int:
+        return 1
+
+    async def waits() -> int:
+        await asyncio.sleep(0)
+        return 2
+
+    cancelled = asyncio.Event()
+
+    async def late() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError
+
+    assert await within(1, quick()) == 1
+    assert await within(1, waits()) == 2
+    with pytest.raises(TimeoutError):
+        await within(0.01, late())
+    assert cancelled.is_set()
+    with pytest.raises(KeyError):
+        await within(1, fails())
+
+
+async def test_a_deadline_that_is_pushed_does_not_fire_and_a_foreign_cancel_passes() -> None:
+    loop = asyncio.get_running_loop()
+    with Deadline(loop, loop.time() + 0.03) as limit:
+        for _ in range(4):
+            limit.push(loop.time() + 0.03)
+            await asyncio.sleep(0.015)
+    with pytest.raises(TimeoutError), Deadline(loop, loop.time() + 0.01):
+        await asyncio.sleep(60)
+
+    async def guarded() -> None:
+        with Deadline(loop, loop.time() + 60):
+            await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(guarded())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_virtual_clock_wakes_in_order() -> None:
+    clock = VirtualClock()
+    order: list[int] = []
+
+    async def sleeper(n: int) -> None:
+        await clock.sleep(n)
+        order.append(n)
+
+    tasks = [asyncio.ensure_future(sleeper(n)) for n in (3, 1, 2)]
+    await clock.advance(2)
+    assert order == [1, 2]
+    await clock.advance(1)
+    await asyncio.gather(*tasks)
+    assert order == [1, 2, 3]
+
+
+def test_a_test_that_connects_beyond_loopback_fails(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    source = tmp_path / "test_out.py"
+    source.write_text("import socket\n\ndef test_out():\n    socket.socket().connect_ex(('192.0.2.1', 9))\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "may connect to loopback only" in done.stdout
