@@ -136,7 +136,7 @@ def measure(table: Table, rounds: int, *, full: bool) -> None:
             "≤ 150 µs, goal 90",
         )
         table.add(
-            "the same as a multiple of the bare application", f"{median(figures) / median(floors):.1f} ×"
+            "the same as a multiple of the bare application", f"{median(figures) / median(floors):.1f} x"
         )
         table.add("chat with a 20 KB prompt: CPU per request", f"{median(prompts):.0f} µs")
         paced = ["--rate", 16, "--seconds", 4]

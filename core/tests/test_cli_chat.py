@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import pty
 import select
 import signal
 import socket
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 
 from lmg.cli import main
-from lmg.testing import Cut, Harness, ScriptedUpstream, Wait, chat_events, sse
+from lmg.testing import Cut, Harness, Wait, chat_events, sse
 
 KEY = "sk-chat-0123456789abcdef"
 LMG = (sys.executable, "-c", "import sys; from lmg.cli import main; sys.exit(main())")
@@ -185,39 +184,35 @@ def test_the_key_comes_from_the_environment(
         assert capsys.readouterr().out == "hello there\n"
 
 
-def read_until(terminal: int, wanted: bytes, seconds: float = 20.0) -> bytes:
+def read_until(pipe: int, wanted: bytes, seconds: float = 20.0) -> None:
     seen = b""
     limit = time.monotonic() + seconds
     while wanted not in seen:
-        ready, _, _ = select.select([terminal], [], [], max(0.0, limit - time.monotonic()))
+        ready, _, _ = select.select([pipe], [], [], max(0.0, limit - time.monotonic()))
         assert ready, f"{wanted!r} did not come after {seen!r}"
-        seen += os.read(terminal, 4096)
-    return seen
+        seen += os.read(pipe, 4096)
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_program(gateway: Harness) -> None:
     gateway.upstream.stream(*chat_events("endless ")[:2], Wait(60.0))
     gateway.upstream.stream(*chat_events("still here"))
-    terminal, inner = pty.openpty()
     command = [*LMG, "chat", "--url", gateway.url]
-    with subprocess.Popen(
-        command, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
-    ) as program:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         try:
-            os.close(inner)
-            read_until(terminal, b"> ")
-            os.write(terminal, b"one\n")
-            read_until(terminal, b"endless")
+            assert program.stdin is not None
+            assert program.stdout is not None
+            answers = program.stdout.fileno()
+            program.stdin.write(b"one\n")
+            program.stdin.flush()
+            read_until(answers, b"endless")
             program.send_signal(signal.SIGINT)
-            read_until(terminal, b"(ended)")
-            os.write(terminal, b"two\n")
-            read_until(terminal, b"still here")
-            read_until(terminal, b"> ")
-            os.write(terminal, b"\x04")
+            read_until(answers, b"(ended)")
+            program.stdin.write(b"two\n")
+            program.stdin.close()
+            read_until(answers, b"still here")
             assert program.wait(20) == 0
         finally:
             program.kill()
-            os.close(terminal)
-    asked: ScriptedUpstream = gateway.upstream
-    assert asked.received[0].gone.is_set(), "the gateway was told that nobody reads on"
-    assert asked.received[1].json["messages"][1] == {"role": "assistant", "content": "endless "}
+    first, second = gateway.upstream.received
+    assert first.gone.is_set(), "the gateway was told that nobody reads on"
+    assert second.json["messages"][1] == {"role": "assistant", "content": "endless "}

@@ -80,12 +80,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_parsers_read_differently_is_refused_at_once_and_not_quoted(what: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(JsonTextError) as caught:
         strict_loads(HOSTILE[what])
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert len(str(caught.value)) < 200
-    assert caught.value.code in {"invalid_json", "json_too_deep"}
+    assert caught.value.code in {"invalid_json", "json_too_deep", "json_too_many_values"}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,19 @@ def test_legal_text_is_not_taken_for_hostile(raw: bytes) -> None:
         if raw[:1] == b"n"
         else strict_loads(raw) is not None
     )
+
+
+@pytest.mark.parametrize("item", [b"{}", b"[]", b'{"a":1}', b'{"a":{"b":[]}}'])
+def test_a_document_that_would_cost_memory_for_many_times_its_bytes_is_refused(item: bytes) -> None:
+    with pytest.raises(JsonTextError) as caught:
+        strict_loads(b"[" + b",".join([item] * 100_000) + b"]")
+    assert caught.value.code == "json_too_many_values"
+
+
+def test_brackets_in_texts_are_not_counted() -> None:
+    text = json.dumps([{"content": '{"a":[{}]}\\"[[[{{{' * 20_000}, '"[' * 50_000]).encode()
+    assert strict_loads(text) == json.loads(text)
+    assert strict_loads(b"[" + b",".join([b"[]"] * 10_000) + b"]")
 
 
 def test_wide_documents_take_time_in_proportion() -> None:
@@ -234,7 +247,7 @@ def applied(value: Any, path: tuple[Any, ...], new: Any, *, remove: bool) -> Any
     return out
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(SPACE, objects(), SPACE, st.data())
 def test_edits_give_what_editing_the_value_gives_and_keep_every_digit(
     before: str, text: str, after: str, data: st.DataObject
@@ -276,7 +289,7 @@ def members(draw: Any) -> list[tuple[str, str]]:
     return [(name, spelled(name, draw) + draw(SPACE) + ":" + draw(SPACE) + draw(values(2))) for name in names]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(members(), st.data())
 def test_bytes_beside_the_edited_members_stay_as_they_were(
     found: list[tuple[str, str]], data: st.DataObject

@@ -143,7 +143,7 @@ def reference(data: bytes) -> list[tuple[bytes, bytes]]:
     return out
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example(b"data: a\r", [8])
 @example(b"\r\rdata\r\r\n", [1, 9])
 @given(GRAINS, st.lists(st.integers(0, 120), max_size=8))
@@ -153,9 +153,9 @@ def test_any_bytes_in_any_cut_follow_the_grammar(data: bytes, at: list[int]) -> 
     assert found == reference(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
-    st.lists(st.text(st.characters(exclude_characters="\r\n")), max_size=20),
+    st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",))), max_size=20),
     st.integers(1, 7),
     st.sampled_from([b"\n", b"\r\n", b"\r"]),
 )

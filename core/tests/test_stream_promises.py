@@ -20,7 +20,9 @@ from lmg.testing import ChatAnswer, Cut, Harness, RawClient, Wait, chat_body, ch
 NEVER = Wait(600)
 
 
-def chunk(content: str | None = None, *, finish: str | None = None, index: int = 0, **delta: Any) -> dict[str, Any]:
+def chunk(
+    content: str | None = None, *, finish: str | None = None, index: int = 0, **delta: Any
+) -> dict[str, Any]:
     """One chunk of a chat completion."""
     if content is not None:
         delta["content"] = content
@@ -66,7 +68,9 @@ async def next_chunk(client: RawClient, seconds: float = 5.0) -> bytes:
 # -- every byte, in order, once -----------------------------------------------------------------------
 
 
-def with_end(end: bytes, *, space: bytes = b" ", before: bytes = b"", extra: bytes = b"") -> Callable[[list[bytes]], bytes]:
+def with_end(
+    end: bytes, *, space: bytes = b" ", before: bytes = b"", extra: bytes = b""
+) -> Callable[[list[bytes]], bytes]:
     return lambda events: before + b"".join(extra + b"data:" + space + event + end + end for event in events)
 
 
@@ -79,7 +83,8 @@ WAYS: dict[str, Callable[[list[bytes]], bytes]] = {
     "CRLF": with_end(b"\r\n"),
     "CR": with_end(b"\r"),
     "mixed ends": lambda events: b"".join(
-        b"data: " + event + (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n")[n % 5] for n, event in enumerate(events)
+        b"data: " + event + (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n")[n % 5]
+        for n, event in enumerate(events)
     ),
     "no space": with_end(b"\n", space=b""),
     "no space, CRLF": with_end(b"\r\n", space=b""),
@@ -108,7 +113,10 @@ async def test_every_byte_passes_in_order_and_once(way: str) -> None:
     until_done = written[: written.index(b"[DONE]") + 6]
     rng = random.Random(way)
     async with Harness() as gateway:
-        cuts = [[written], *([written[n : n + size] for n in range(0, len(written), size)] for size in (1500, 61, 7))]
+        cuts = [
+            [written],
+            *([written[n : n + size] for n in range(0, len(written), size)] for size in (1500, 61, 7)),
+        ]
         for _ in range(3):
             at = sorted(rng.sample(range(1, len(written)), 12))
             cuts.append([written[a:b] for a, b in zip([0, *at], [*at, len(written)], strict=True)])
@@ -122,7 +130,12 @@ async def test_every_byte_passes_in_order_and_once(way: str) -> None:
 
 
 async def test_a_stream_written_byte_by_byte_passes_whole() -> None:
-    written = b"".join(map(lambda e: b"data: " + e + b"\r\n\r\n", [*map(dumps, [OPENING, *map(chunk, TEXTS), chunk(finish="stop")]), b"[DONE]"]))
+    written = b"".join(
+        map(
+            lambda e: b"data: " + e + b"\r\n\r\n",
+            [*map(dumps, [OPENING, *map(chunk, TEXTS), chunk(finish="stop")]), b"[DONE]"],
+        )
+    )
     async with Harness() as gateway:
         gateway.upstream.stream(*(written[n : n + 1] for n in range(len(written))))
         assert (await gateway.chat(stream=True)).raw == written
@@ -147,7 +160,12 @@ async def test_an_event_beyond_the_bound_ends_the_stream_with_an_error() -> None
 
 async def test_choices_and_tool_calls_side_by_side_pass_as_they_came() -> None:
     def call(n: int, index: int, **function: str) -> dict[str, Any]:
-        return chunk(index=index, tool_calls=[{"index": n, "function": function, **({"id": f"call_{n}"} if "name" in function else {})}])
+        return chunk(
+            index=index,
+            tool_calls=[
+                {"index": n, "function": function, **({"id": f"call_{n}"} if "name" in function else {})}
+            ],
+        )
 
     events = sse(
         chunk(role="assistant"), chunk(role="assistant", index=1),
@@ -239,7 +257,12 @@ async def test_the_connection_serves_the_next_request_after_a_stream_that_broke(
 
 
 async def test_an_error_event_keeps_its_code_type_and_text_and_loses_its_secrets() -> None:
-    stated = {"message": "Rate limit at http://10.0.0.7:8000/v1 with sk-abcdef123456", "type": "rate_limit_error", "code": "tokens", "param": "p"}
+    stated = {
+        "message": "Rate limit at http://10.0.0.7:8000/v1 with sk-abcdef123456",
+        "type": "rate_limit_error",
+        "code": "tokens",
+        "param": "p",
+    }
     async with Harness() as gateway:
         gateway.upstream.stream(*sse(OPENING, chunk("one")), Wait(0.05), *sse({"error": stated}))
         answer = await gateway.chat(stream=True)
@@ -259,13 +282,28 @@ FAILURES: dict[str, tuple[list[Any], int]] = {
     "garbage for a head": ([b"\x16\x03\x01\x00 what\r\n\r\n"], 502),
     "another protocol": ([b"SSH-2.0-OpenSSH_9.6\r\n"], 502),
     "HTML": ([b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>"], 502),
-    "no JSON": ([b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 6\r\n\r\n{'a':1"], 502),
-    "a JSON list": ([b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]"], 502),
+    "no JSON": (
+        [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 6\r\n\r\n{'a':1"],
+        502,
+    ),
+    "a JSON list": (
+        [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]"],
+        502,
+    ),
     "an empty body": ([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], 502),
     "no content": ([b"HTTP/1.1 204 No Content\r\n\r\n"], 502),
-    "a short body": ([b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{}", Cut("fin")], 502),
-    "both lengths": ([b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"], 502),
-    "a content encoding": ([b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}"], 502),
+    "a short body": (
+        [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{}", Cut("fin")],
+        502,
+    ),
+    "both lengths": (
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+        502,
+    ),
+    "a content encoding": (
+        [b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}"],
+        502,
+    ),
     "a redirect": ([b"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"], 502),
     "switching protocols": ([b"HTTP/1.1 101 X\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"], 502),
     "500": ([b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}"], 502),
@@ -336,7 +374,12 @@ async def failed(gateway: Harness, status: int, *, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_code_type_param_and_retry_after_survive(stream: bool) -> None:
-    stated = {"message": "Slow down.", "type": "tokens", "param": "messages[0].content", "code": "rate_limit_exceeded"}
+    stated = {
+        "message": "Slow down.",
+        "type": "tokens",
+        "param": "messages[0].content",
+        "code": "rate_limit_exceeded",
+    }
     headers = [("retry-after", "7"), ("retry-after-ms", "6500"), ("x-ratelimit-remaining-tokens", "0")]
     async with Harness() as gateway:
         for status in (400, 403, 404, 409, 413, 422, 429, 503):
@@ -351,11 +394,16 @@ async def test_code_type_param_and_retry_after_survive(stream: bool) -> None:
 async def test_code_and_type_survive_a_status_that_is_mapped(sent: int, given: int) -> None:
     async with Harness() as gateway:
         gateway.upstream.reply(
-            {"error": {"message": "m", "type": "overloaded_error", "code": "overloaded", "param": "model"}}, status=sent
+            {"error": {"message": "m", "type": "overloaded_error", "code": "overloaded", "param": "model"}},
+            status=sent,
         )
         answer = await gateway.chat()
         assert answer.status == given
-        assert [answer.error[key] for key in ("type", "code", "param")] == ["overloaded_error", "overloaded", "model"]
+        assert [answer.error[key] for key in ("type", "code", "param")] == [
+            "overloaded_error",
+            "overloaded",
+            "model",
+        ]
 
 
 SECRETS = [
@@ -370,9 +418,14 @@ SECRETS = [
 @pytest.mark.parametrize("secret", SECRETS)
 async def test_what_an_upstream_says_of_itself_is_removed_from_its_errors(secret: str) -> None:
     async with Harness(provider={"api_key": "the-configured-key"}) as gateway:
-        for error in (f"Failed: {secret} (retry)", {"message": f"Failed: {secret}, retry", "type": secret, "code": secret, "param": secret}):
+        for error in (
+            f"Failed: {secret} (retry)",
+            {"message": f"Failed: {secret}, retry", "type": secret, "code": secret, "param": secret},
+        ):
             for status in (400, 503, 500):
-                gateway.upstream.reply({"error": error}, status=status, headers=[("server", "vllm"), ("x-engine", "7")])
+                gateway.upstream.reply(
+                    {"error": error}, status=status, headers=[("server", "vllm"), ("x-engine", "7")]
+                )
                 answer = await gateway.chat()
                 whole = str(answer.headers) + answer.raw.decode()
                 assert secret not in whole and secret not in str(answer.error)
@@ -383,14 +436,18 @@ async def test_what_an_upstream_says_of_itself_is_removed_from_its_errors(secret
 
 async def test_a_refused_account_of_the_gateway_is_not_the_callers_401() -> None:
     async with Harness() as gateway:
-        gateway.upstream.reply({"error": {"message": "Incorrect API key: k-123", "code": "invalid_api_key"}}, status=401)
+        gateway.upstream.reply(
+            {"error": {"message": "Incorrect API key: k-123", "code": "invalid_api_key"}}, status=401
+        )
         answer = await gateway.chat()
         assert (answer.status, answer.error["code"]) == (502, "upstream_credential")
         assert answer.headers["x-should-retry"] == "false"
         assert b"k-123" not in answer.raw
 
 
-BIG = b'123456789012345678901234567890, "f": 1.10, "e": 1E5, "z": -0, "d": 0.1000000000000000055511151231257827'
+BIG = (
+    b'123456789012345678901234567890, "f": 1.10, "e": 1E5, "z": -0, "d": 0.1000000000000000055511151231257827'
+)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -401,10 +458,16 @@ async def test_unknown_fields_and_digits_survive_both_ways(stream: bool) -> None
     ) % (b"1.0", b',"stream":true' if stream else b"")
     async with Harness() as gateway:
         if stream:
-            told = b'data: {"id":"c","x":{"n":%b},"choices":[{"index":0,"delta":{"content":"a","x_new":1.10},"finish_reason":null}]}\n\n' % BIG
+            told = (
+                b'data: {"id":"c","x":{"n":%b},"choices":[{"index":0,"delta":{"content":"a","x_new":1.10},"finish_reason":null}]}\n\n'
+                % BIG
+            )
             gateway.upstream.stream(sse(OPENING)[0], told, *sse(chunk(finish="stop"), "[DONE]"))
         else:
-            told = b'{"x":{"n":%b}, "choices" : [{"index":0,"message":{"role":"assistant","content":"a","x_new":1.10}}]}\n' % BIG
+            told = (
+                b'{"x":{"n":%b}, "choices" : [{"index":0,"message":{"role":"assistant","content":"a","x_new":1.10}}]}\n'
+                % BIG
+            )
             gateway.upstream.reply(told)
         answer = await gateway.request(asked)
         assert told in answer.raw
@@ -442,12 +505,21 @@ async def test_the_request_id_of_the_client_comes_back_and_a_bad_one_does_not() 
 @pytest.mark.parametrize("options", [None, {"include_usage": False}, {"x_other": 1}, {"include_usage": None}])
 async def test_usage_is_asked_for_and_hidden_from_who_did_not_ask(options: Any) -> None:
     async with Harness() as gateway:
-        answer = await gateway.chat(stream=True, **({"stream_options": options} if options is not None else {}))
-        assert gateway.upstream.received[0].json["stream_options"] == {**(options or {}), "include_usage": True}
+        answer = await gateway.chat(
+            stream=True, **({"stream_options": options} if options is not None else {})
+        )
+        assert gateway.upstream.received[0].json["stream_options"] == {
+            **(options or {}),
+            "include_usage": True,
+        }
         assert answer.events[-1] == "[DONE]"
         assert b'"usage"' not in answer.raw
         receipt = (await gateway.ended()).receipt
-        assert receipt is not None and (receipt.input_tokens, receipt.output_tokens, receipt.estimated) == (5, 2, False)
+        assert receipt is not None and (receipt.input_tokens, receipt.output_tokens, receipt.estimated) == (
+            5,
+            2,
+            False,
+        )
 
 
 async def test_usage_is_shown_to_who_asked() -> None:
@@ -503,7 +575,9 @@ async def test_the_first_text_leaves_at_once_even_without_an_opening_event() -> 
 
 async def test_an_event_may_take_longer_than_the_first_token_limit_once_text_has_come() -> None:
     async with Harness(provider={"first_token_timeout_ms": 300, "stall_timeout_ms": 5000}) as gateway:
-        gateway.upstream.stream(*sse(OPENING, chunk("a")), Wait(0.6), *sse(chunk("b"), chunk(finish="stop"), "[DONE]"))
+        gateway.upstream.stream(
+            *sse(OPENING, chunk("a")), Wait(0.6), *sse(chunk("b"), chunk(finish="stop"), "[DONE]")
+        )
         assert (await gateway.chat(stream=True)).text == "ab"
 
 

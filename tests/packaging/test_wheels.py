@@ -33,10 +33,11 @@ def project_of(folder: Path) -> dict[str, str]:
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """Runs a program with little of this one's environment, and returns what it printed; fails the test if it fails."""
+    # Without CI: what a plugin's optional parts need is not installed here, and its tests of them are skipped.
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "PYTEST", "COV", "VIRTUAL"))
+        if not name.startswith(("PYTHON", "PYTEST", "COV", "VIRTUAL")) and name != "CI"
     }
     done = subprocess.run(
         [str(part) for part in command],

@@ -147,13 +147,14 @@ class MeshConfig(_Strict):
         False, description="Serve beyond loopback without an authenticator. Said aloud at every start."
     )
     providers: dict[str, dict[str, Any] | None] = Field(
-        default_factory=dict, description="Upstreams, by `type` or `type/name`."
+        default_factory=dict, repr=False, description="Upstreams, by `type` or `type/name`."
     )
     services: dict[str, dict[str, Any] | None] = Field(
-        default_factory=dict, description="Services that replace the embedded ones."
+        default_factory=dict, repr=False, description="Services that replace the embedded ones."
     )
     pipeline: list[str | dict[str, dict[str, Any] | None]] = Field(
         default_factory=list,
+        repr=False,
         description="The listed components, in the order in which a request walks down them.",
     )
 

@@ -22,6 +22,10 @@ Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 JsonPath = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 128
+MANY_VALUES: Final = 20_000
+BYTES_PER_VALUE: Final = 16
+_STRING: Final = re.compile(rb'"[^"]*+"')
+_UNCOUNTED: Final = bytes(set(range(256)) - set(b'"{['))
 _WS: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder()
 
@@ -54,6 +58,10 @@ def strict_loads(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
     Raises:
         JsonTextError: with a message that quotes nothing of the text.
     """
+    allowed = MANY_VALUES + len(raw) // BYTES_PER_VALUE
+    # An empty object takes memory for thirty times its bytes, and so does a small one.
+    if raw.count(b"{") + raw.count(b"[") > allowed and _containers(raw) > allowed:
+        raise JsonTextError("json_too_many_values", "The body has too many objects and arrays for its size.")
     try:
         value: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -86,6 +94,16 @@ def strict_loads(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Json:
     if quotes != 2 * strings:
         raise JsonTextError("duplicate_key", "The body has an object with the same member name twice.")
     return value
+
+
+def _containers(raw: bytes) -> int:
+    """How many objects and arrays ``raw`` begins, outside its strings."""
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Two quotes side by side change nothing about what stands inside a string and what does not.
+    marks = raw.translate(None, _UNCOUNTED).replace(b'""', b"")
+    marks = _STRING.sub(b"", marks)
+    return len(marks) - marks.count(b'"')
 
 
 class JsonText:

@@ -19,11 +19,25 @@ __all__ = ["HttpProvider", "HttpProviderConfig", "Provider", "ProviderConfig", "
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
-# The only request headers that travel on: none of them selects host, path, key or account.
-FORWARDED = frozenset(
-    {b"accept", b"content-type", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"}
+# Headers that say where a message goes and how long it is: the transport's alone.
+_FRAMING = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "content-type",
+        "accept-encoding",
+    }
 )
+# The only request headers that travel on: none of them selects host, path, key or account.
+FORWARDED = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"})
 MIN_SECRET = 8
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")
 
 
@@ -135,6 +149,16 @@ class HttpProviderConfig(ProviderConfig):
             )
         return value
 
+    @field_validator("headers")
+    @classmethod
+    def _headers_are_plain(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, text in value.items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING:
+                raise ValueError(f"{name!r} is no header that a provider may set")
+            if not _HEADER_VALUE.fullmatch(text.get_secret_value()):
+                raise ValueError(f"the value of {name} is empty or holds characters that no header can carry")
+        return value
+
 
 class HttpProvider(Provider):
     """A provider that speaks an OpenAI-shaped wire over HTTP; others override ``path`` and ``credentials``."""
@@ -166,6 +190,7 @@ class HttpProvider(Provider):
             ) from None
         self._url = url.with_path(url.path[:-3]) if url.path.endswith("/v1") else url
         self._fixed = [
+            (b"content-type", b"application/json"),
             *self.credentials(),
             *(
                 (key.lower().encode(), value.get_secret_value().encode())
@@ -173,7 +198,9 @@ class HttpProvider(Provider):
             ),
         ]
         self._names = frozenset(key for key, _ in self._fixed)
-        self._secrets = [value.removeprefix(b"Bearer ") for _, value in self._fixed if len(value) >= MIN_SECRET]
+        self._secrets = [
+            value.removeprefix(b"Bearer ") for _, value in self._fixed if len(value) >= MIN_SECRET
+        ]
         options = TransportOptions(
             config.connect_timeout_ms / 1000,
             config.max_answer_bytes,

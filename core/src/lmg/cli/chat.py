@@ -154,10 +154,10 @@ def _answer(talk: Conversation, prompt: str) -> None:
 
 
 def _converse(talk: Conversation, url: str) -> int:
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # gives `input` a history and a line editor
-
     if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # gives `input` a history and a line editor
+
         sys.stdout.write(f"{talk.model} at {url}. Ctrl-C ends an answer, Ctrl-D the conversation.\n")
     while True:
         try:
@@ -173,6 +173,7 @@ def _converse(talk: Conversation, url: str) -> int:
             _answer(talk, prompt)
         except KeyboardInterrupt:
             sys.stdout.write("(ended)\n")
+            sys.stdout.flush()
         except ChatError as error:
             sys.stderr.write(f"{error}\n")
 

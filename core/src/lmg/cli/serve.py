@@ -10,8 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ..config import MeshConfig
-from ..pipeline import Blueprint
+from ..pipeline import Blueprint, authenticates
 from .source import add_config_argument, find_config, read_blueprint
 
 __all__ = ["HELP", "arguments", "run"]
@@ -52,7 +51,7 @@ def run(options: Namespace) -> int:
 
     process = Process(read)
     config = process.config
-    _warn(config)
+    _warn(process.blueprint)
     sockets = listen(config.server.host, config.server.port)
     port = sockets[0].getsockname()[1]
     workers = config.server.workers
@@ -73,13 +72,12 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _warn(config: MeshConfig) -> None:
-    listed = [item if isinstance(item, str) else next(iter(item)) for item in config.pipeline]
-    if config.insecure_no_auth:
+def _warn(blueprint: Blueprint) -> None:
+    if blueprint.config.insecure_no_auth:
         sys.stderr.write(
             "WARNING: insecure_no_auth is set: whoever reaches this gateway may use every model at your cost.\n"
         )
-    elif not listed:
+    elif not any(authenticates(part) for part in blueprint.listed):
         sys.stderr.write("note: no authenticator is listed; the gateway listens on loopback only.\n")
 
 
@@ -101,7 +99,11 @@ def _announce(blueprint: Blueprint, path: Path | None, port: int) -> None:
 def example(blueprint: Blueprint, base: str) -> str:
     """A `curl` that works as pasted."""
     model = _first_model(blueprint)
-    auth = " -H 'Authorization: Bearer YOUR_KEY'" if blueprint.listed else ""
+    auth = (
+        " -H 'Authorization: Bearer YOUR_KEY'"
+        if any(authenticates(part) for part in blueprint.listed)
+        else ""
+    )
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     return f"curl {base}/v1/chat/completions{auth} -H 'Content-Type: application/json' -d '{body}'"
 

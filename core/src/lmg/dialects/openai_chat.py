@@ -69,7 +69,7 @@ class OpenAIChat(Dialect):
                 raise _bad(f"'messages[{n}]' must be an object.", f"messages[{n}]")
             if type(message.get("role")) is not str:
                 raise _bad(f"'messages[{n}].role' must be a string.", f"messages[{n}].role")
-        if value.get("stream") not in (None, True, False):
+        if type(value.get("stream")) not in (bool, type(None)):
             raise _bad("'stream' must be a boolean.", "stream")
 
     def wants_stream(self, value: Json) -> bool:

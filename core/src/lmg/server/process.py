@@ -77,6 +77,16 @@ class Process:
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Starts the first pipeline, then listens; a failure leaves nothing open."""
+        try:
+            await self._start(sockets)
+        except BaseException:
+            for server in self._servers:
+                server.close()
+            for listening in sockets:
+                listening.close()
+            raise
+
+    async def _start(self, sockets: list[socket.socket]) -> None:
         self._ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         server = self.config.server

@@ -33,6 +33,7 @@ _HOST: Final = re.compile(
 _GRACE_S: Final = 5.0
 _LINGER_S: Final = 2.0
 _LINGERS: Final = 15
+_PIPELINED: Final = 8
 # Chunks of one byte are six on the wire; whatever needs more is extensions and trailers.
 _FRAMING: Final = 16
 
@@ -66,7 +67,6 @@ class FrontDoor(HttpToolsProtocol):
         self._discarded = 0
         self._answering: Any = None
         self._wire = 0
-        self._data_size = 0
 
     # -- connection -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -103,12 +103,12 @@ class FrontDoor(HttpToolsProtocol):
             return
         if self.parser is None:
             return
-        self._data_size = len(data)
         self._wire += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             status, code, message = self._refused or (
                 400,
@@ -117,9 +117,9 @@ class FrontDoor(HttpToolsProtocol):
             )
             self._refused = None
             self._refuse(status, code, message)
-        else:
-            if self._reading and not self._lingering:
-                self._check_reading()
+            return
+        if self._reading and not self._lingering:
+            self._check_reading()
 
     def _check_reading(self) -> None:
         """What a request that is not complete must keep to: a deadline, and bytes that are mostly its own."""
@@ -148,7 +148,9 @@ class FrontDoor(HttpToolsProtocol):
             body = error_body(
                 status, code, message, "invalid_request_error" if status < 500 else "server_error", None, ""
             )
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(
+                body
+            )
             allow = b"allow: GET, POST\r\n" if status == 405 else b""
             self.transport.write(STATUS_LINE[status] + head + allow + b"\r\n" + body)
         if cycle is not None and not cycle.response_complete:
@@ -180,10 +182,11 @@ class FrontDoor(HttpToolsProtocol):
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Serves a request with Upgrade as if it had none (RFC 9110 §7.8 lets a server ignore it)."""
         method = self.parser.get_method()
-        if method == b"CONNECT" or self._replayed is not None:
-            self._refuse(
-                405 if method == b"CONNECT" else 400, "method_not_allowed", "This method is not supported."
-            )
+        if method == b"CONNECT":
+            self._refuse(405, "method_not_allowed", "This method is not supported.")
+            return
+        if self._replayed is not None:
+            self._refuse(400, "invalid_http", "The request is not valid HTTP/1.1.")
             return
         headers = [
             (name, value)
@@ -236,7 +239,7 @@ class FrontDoor(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unset_keepalive_if_required()
-        self._wire = 0 if self._answering is not None else self._data_size
+        self._wire = 0
         self._head_bytes = 0
         self._head_done = False
         self._body_bytes = 0
@@ -313,7 +316,9 @@ class FrontDoor(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._start_asgi_task(turn, self.app)
         else:
-            self.flow.pause_reading()
+            if len(self.pipeline) >= _PIPELINED:
+                # Until then reading goes on: a client that leaves would not be noticed otherwise.
+                self.flow.pause_reading()
             self.pipeline.appendleft((turn, self.app))
 
     def on_body(self, body: bytes) -> None:
@@ -323,6 +328,8 @@ class FrontDoor(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if not self._head_done:
+            return  # the head of an upgrade: the request is read anew without it
         self._reading = False
         if self._timer is not None:
             self._timer.cancel()
@@ -330,7 +337,12 @@ class FrontDoor(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self._reading and self._head_done and self.cycle is self._answering and not self.transport.is_closing():
+        if (
+            self._reading
+            and self._head_done
+            and self.cycle is self._answering
+            and not self.transport.is_closing()
+        ):
             # An answer before the body's end: the rest of it must not be taken for a request.
             self.server_state.total_requests += 1
             self._linger()
@@ -343,6 +355,16 @@ class FrontDoor(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._body_since = time.monotonic()
             self._check_reading()
+
+    def shutdown(self) -> None:
+        """The process ends: a connection whose request was refused has nothing to wait for."""
+        if self._lingering:
+            self.transport.abort()
+        elif self._answering is None or self._answering.response_complete:
+            self.transport.close()
+        else:
+            self.pipeline.clear()
+            self._answering.keep_alive = False
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle

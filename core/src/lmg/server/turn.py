@@ -26,7 +26,10 @@ class Turn(RequestResponseCycle):
         if self.disconnected:
             return
         self.response_started = True
-        self.transport.write(self._line(status, headers, b"") + body)
+        # A HEAD's answer says how long the body would be and does not hold it (RFC 9110 §9.3.2).
+        self.transport.write(
+            self._line(status, headers, b"") + (b"" if self.scope["method"] == "HEAD" else body)
+        )
         self._complete()
 
     def begin(self, status: int, headers: RawHeaders) -> None:

@@ -57,9 +57,7 @@ class ChatAnswer:
     def events(self) -> list[Any]:
         """The events of a stream: JSON values, and ``"[DONE]"``."""
         splitter = EventSplitter()
-        found = [
-            event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data
-        ]
+        found = [event.data for event in (*splitter.feed(self.raw), *splitter.finish()) if event.data]
         return [data.decode() if data == b"[DONE]" else json.loads(data) for data in found]
 
     @property

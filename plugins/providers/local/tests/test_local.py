@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,7 @@ async def test_the_embedded_model_answers() -> None:
         assert refused.status == 404
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="follows processes through pidfd, which Linux has")
 async def test_a_dead_model_is_started_again_on_a_later_call() -> None:
     needs_model()
     async with embedded() as gateway:
@@ -202,11 +205,13 @@ async def test_a_dead_model_is_started_again_on_a_later_call() -> None:
         assert provider._folder is not None
         state = Path(provider._folder.name) / "embedded.json"
         pid = json.loads(state.read_bytes())["pid"]
+        pidfd = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
-        pidfd = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else None
-        if pidfd is not None:
-            await asyncio.to_thread(os.waitid, os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
-            os.close(pidfd)
+        # Readable when the process has ended, whoever collects it.
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert await asyncio.to_thread(poll.poll, 10_000)
+        os.close(pidfd)
         first = await gateway.request(asked, seconds=60)
         assert first.status in (200, 502)
         answer = await gateway.request(asked, seconds=60)
