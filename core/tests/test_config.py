@@ -171,3 +171,8 @@ def test_every_setting_of_the_kernel_has_a_description() -> None:
                 walk(other)
 
     walk(MeshConfig)
+
+
+def test_a_bare_off_is_a_mode(tmp_path: Path) -> None:
+    [part] = load(write(tmp_path, "pipeline:\n  - guard: {mode: off}\n"), guard=Guard).listed
+    assert part.envelope.mode == "off"

@@ -275,3 +275,19 @@ async def test_a_fork_is_a_call_with_its_own_receipt_within_the_bounds() -> None
         assert child.receipt.exchange_id != parent.receipt.exchange_id
         assert parent.fact("judged") == "Hello!"
         assert "stream" not in gateway.upstream.received[0].json
+
+
+class Empties(Component):
+    def on_route(self, exchange: Exchange, targets: Any) -> Any:
+        for target in targets:
+            exchange.drop(target, "too dear", 402)
+        return []
+
+
+@pytest.mark.parametrize(("mode", "status"), [("enforce", 402), ("shadow", 200)])
+async def test_an_empty_list_is_refused_with_the_status_of_the_reason_that_emptied_it(
+    mode: str, status: int
+) -> None:
+    async with Harness({"pipeline": [{"empties": {"mode": mode}}]}, classes={"empties": Empties}) as gateway:
+        assert (await gateway.chat()).status == status
+        assert bool((await gateway.ended()).drops) == (mode == "enforce")

@@ -527,6 +527,7 @@ class Exchange:
 
     def drop(self, target: Target, reason: str, status: int = 503) -> None:
         """Explains why ``on_route`` left ``target`` out; the last reason decides how an empty list is refused."""
+        self._journal.append(("drop", None, None))
         self.drops.append((target.name, reason, status))
 
     async def fork(self, target: Target, purpose: str) -> ForkResult:
@@ -563,6 +564,8 @@ class Exchange:
                 _restore(self._reply_headers, key, old)
             elif kind == "signal":
                 undone.append((kind, None, self._signals.pop()))
+            elif kind == "drop":
+                undone.append((kind, None, self.drops.pop()))
             elif kind == "bounds":
                 undone.append((kind, None, self.bounds))
                 self.bounds = old

@@ -91,6 +91,7 @@ class ProviderConfig(ComponentConfig):
 class Provider(_Configured):
     """A component that serves targets. Takes its place in ``providers:`` under ``type`` or ``type/name``."""
 
+    Config: ClassVar[type[ComponentConfig]] = ProviderConfig
     operations: ClassVar[frozenset[Operation]] = frozenset({"chat"})
     config: ProviderConfig
 
@@ -163,6 +164,7 @@ class HttpProviderConfig(ProviderConfig):
 class HttpProvider(Provider):
     """A provider that speaks an OpenAI-shaped wire over HTTP; others override ``path`` and ``credentials``."""
 
+    Config: ClassVar[type[ComponentConfig]] = HttpProviderConfig
     config: HttpProviderConfig
     transport: Transport
 
