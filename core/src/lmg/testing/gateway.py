@@ -18,6 +18,7 @@ from ..provider import HttpProvider, HttpProviderConfig
 from ..server.process import Process, listen
 from ..sse import EventSplitter
 from .upstream import ScriptedUpstream
+from .upstream import reset as reset_connection
 
 __all__ = ["ChatAnswer", "Harness", "RawClient", "Scripted"]
 
@@ -127,7 +128,7 @@ class RawClient:
     async def close(self, *, reset: bool = False) -> None:
         """Leaves: orderly (FIN), or with a reset."""
         if reset:
-            self.writer.transport.abort()
+            reset_connection(self.writer.transport)
         else:
             self.writer.close()
         await asyncio.sleep(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -187,7 +189,7 @@ class ScriptedUpstream:
             for piece in script.pieces:
                 if isinstance(piece, Cut):
                     if piece.how == "rst":
-                        writer.transport.abort()
+                        reset(writer.transport)
                     else:
                         await writer.drain()
                     return False
@@ -205,6 +207,14 @@ class ScriptedUpstream:
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """Ends a connection with a reset: closing alone would send an orderly end."""
+    transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    transport.abort()
 
 
 async def _pause(wait: Wait, watch: asyncio.Future[None]) -> None:

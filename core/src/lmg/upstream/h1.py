@@ -117,9 +117,9 @@ class _Connection(asyncio.Protocol):
     __slots__ = (
         "_head",
         "_head_size",
-        "_length_known",
         "_until_close",
         "_waiting",
+        "_wire",
         "closed",
         "idle_since",
         "keep_s",
@@ -143,7 +143,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[H1Response] | None = None
         self._head: list[tuple[bytes, bytes]] = []
         self._head_size = 0
-        self._length_known = False
+        self._wire = 0
         self._until_close = False
         self.closed = False
         self.paused = False
@@ -158,6 +158,7 @@ class _Connection(asyncio.Protocol):
         self.parser = httptools.HttpResponseParser(self)
         self._head = []
         self._head_size = 0
+        self._wire = 0
         self.received = False
         self._waiting = self.loop.create_future()
         self.transport.write(data)
@@ -213,6 +214,13 @@ class _Connection(asyncio.Protocol):
             )
             self._fail(failure)
             self.transport.abort()
+            return
+        if self._waiting is not None:
+            # The parser hands a header over when it is complete: one that never is must not fill memory.
+            self._wire += len(data)
+            if self._wire > 2 * MAX_HEAD:
+                self._fail(UpstreamError("answer", "protocol", f"the answer's head is over {MAX_HEAD} bytes"))
+                self.transport.abort()
 
     def eof_received(self) -> bool:
         return False

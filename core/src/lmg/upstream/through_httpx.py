@@ -89,6 +89,9 @@ class HttpxTransport:
         except httpx.HTTPError as error:
             raise UpstreamError("answer", "closed", type(error).__name__) from None
         self._client.cookies.clear()
+        if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+            await response.aclose()
+            raise UpstreamError("answer", "protocol", "a content encoding that was not asked for")
         return HttpxResponse(response, self._max_body)
 
     async def aclose(self) -> None:
