@@ -90,7 +90,7 @@ class Table:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
         lines = [
             "# Benchmark\n",
-            f"Measured by `make bench` on {machine}. {' '.join((__doc__ or '').split(chr(10))[3:]).strip()}\n",
+            f"Measured by `make bench` on {machine}. {' '.join((__doc__ or '').split(chr(10))[2:]).strip()}\n",
         ]
         lines += ["| what | measured | bar |", "|---|--:|---|"]
         lines += [f"| {what} | {figure} | {bar} |" for what, figure, bar in self.rows]
