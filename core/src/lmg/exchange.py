@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .errors import UpstreamError
 from .jsontext import Json, JsonPath, JsonText
+from .records import (
+    UNBOUNDED,
+    Attempt,
+    Bounds,
+    Failure,
+    Head,
+    Operation,
+    Outcome,
+    Principal,
+    Receipt,
+    Slot,
+    Target,
+    TlsPeer,
+    Usage,
+)
 from .segments import Segment
 from .verdicts import Signal
 
@@ -23,250 +37,7 @@ __all__ = [
     "Request", "Response", "Slot", "Target", "TlsPeer", "Usage",
 ]  # fmt: skip
 
-Operation = Literal["chat", "embeddings", "rerank", "images", "speech", "transcription", "count_tokens"]
 T = TypeVar("T")
-
-
-class Slot(Generic[T]):
-    """A component's own typed, private place on the exchange: keyed by identity, never by name.
-
-    >>> seen = Slot[int]("seen")
-    >>> exchange[seen] = 1
-    """
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks. ``models`` None means no list of its own; ``scopes`` holds ``admin`` for operators."""
-
-    subject: str
-    tenant: str = "default"
-    roles: frozenset[str] = frozenset()
-    groups: frozenset[str] = frozenset()
-    scopes: frozenset[str] = frozenset()
-    models: frozenset[str] | None = None
-    issuer: str = ""
-    key_id: str = ""
-    expires_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TlsPeer:
-    """The verified client certificate of a mutual-TLS connection."""
-
-    subject: str
-    sans: tuple[str, ...]
-    serial: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The request's head as it stood when it was complete; trailers never join it."""
-
-    method: str
-    path: str
-    headers: Sequence[tuple[bytes, bytes]]
-    client: str = ""
-    tls: TlsPeer | None = None
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of the header ``name`` (lower case), or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
-    def all(self, name: bytes) -> list[bytes]:
-        """Every value of the header ``name`` (lower case), in order."""
-        return [value for key, value in self.headers if key == name]
-
-
-@dataclass(slots=True)
-class Usage:
-    """Tokens, as the upstream counted them or, where it did not say, ``estimated``.
-
-    ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning ones.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A provider, a model, and what the catalogue knows of the pair.
-
-    ``model`` is the name that clients ask for, ``upstream_model`` the one sent upstream.
-    Prices are nano-dollars per token, None where unknown (unknown is not zero).
-    """
-
-    provider: str
-    model: str
-    upstream_model: str
-    priority: int = 100
-    fallback: bool = False
-    on_prem: bool = False
-    region: str = ""
-    operations: frozenset[str] = frozenset({"chat"})
-    input_price: int | None = None
-    output_price: int | None = None
-    capabilities: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """``provider:model``."""
-        return f"{self.provider}:{self.model}"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What policy allows this exchange. ``None`` is no restriction; bounds are only ever narrowed."""
-
-    providers: frozenset[str] | None = None
-    regions: frozenset[str] | None = None
-    on_prem: bool = False
-    max_output_tokens: int | None = None
-    redact: frozenset[str] = frozenset()
-
-    def narrow(
-        self,
-        *,
-        providers: frozenset[str] | None = None,
-        regions: frozenset[str] | None = None,
-        on_prem: bool = False,
-        max_output_tokens: int | None = None,
-        redact: frozenset[str] = frozenset(),
-    ) -> Bounds:
-        """The intersection of these bounds and the given ones."""
-        caps = [cap for cap in (self.max_output_tokens, max_output_tokens) if cap is not None]
-        return Bounds(
-            _both(self.providers, providers),
-            _both(self.regions, regions),
-            self.on_prem or on_prem,
-            min(caps, default=None),
-            self.redact | redact,
-        )
-
-    def admit(self, target: Target) -> bool:
-        """Whether ``target`` may be called."""
-        return (
-            (self.providers is None or target.provider in self.providers)
-            and (self.regions is None or target.region in self.regions)
-            and (not self.on_prem or target.on_prem)
-        )
-
-
-UNBOUNDED = Bounds()
-
-
-def _both(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a & b
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How an attempt ended; what the yield of ``on_attempt`` returns, exactly once.
-
-    Times are seconds of the host's monotonic clock, counted from the attempt's start.
-    """
-
-    status: Literal["complete", "failed", "cancelled", "skipped"]
-    error: UpstreamError | None = None
-    http_status: int | None = None
-    committed: bool = False
-    first_token_s: float | None = None
-    duration_s: float = 0.0
-    usage: Usage = field(default_factory=Usage)
-    bytes_sent: int = 0
-    reset_after_s: float | None = None
-
-
-class Attempt:
-    """One try at one target, with its own copy-on-write view of the request."""
-
-    __slots__ = (
-        "body",
-        "deadline",
-        "first_byte_at",
-        "headers",
-        "number",
-        "outcome",
-        "prefill",
-        "started",
-        "target",
-    )
-
-    def __init__(self, target: Target, number: int, body: JsonText, started: float, deadline: float) -> None:
-        self.target = target
-        self.number = number
-        self.body = body
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.started = started
-        self.deadline = deadline
-        self.first_byte_at: float | None = None
-        self.outcome: Outcome | None = None
-        self.prefill: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Attempt({self.number}, {self.target.name})"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What ``on_failure`` is told: where and how the attempt failed, and what is left.
-
-    ``kind`` is stable: ``skipped``, ``connect_error``, ``timeout``, ``closed``, ``protocol``, ``status``,
-    ``rate_limited``, ``overloaded``, ``credential``, ``context_length``, ``content_filter``, ``bad_request``.
-    """
-
-    stage: str
-    kind: str
-    attempt: Attempt
-    http_status: int | None
-    committed: bool
-    targets_left: tuple[Target, ...]
-    time_left_s: float
-    retry_after_s: float | None = None
-    skip_reason: str | None = None
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What the exchange used and cost, settled exactly once. Costs are nano-dollars, None if unpriced."""
-
-    exchange_id: str
-    at: float
-    tenant: str
-    subject: str
-    operation: str
-    dialect: str
-    model: str
-    provider: str
-    status: int
-    ended: Literal["complete", "failed", "cancelled", "refused"]
-    code: str
-    attempts: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    estimated: bool
-    cost: int | None
-    streamed: bool
-    first_token_ms: float | None
-    duration_ms: float
-    purpose: str = ""
-    parent: str = ""
 
 
 class Request:

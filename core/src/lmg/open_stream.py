@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import orjson
 
@@ -19,6 +19,7 @@ from .provider import ProviderConfig, Reply
 from .scope import Scope
 from .sse import EventSplitter, SseEvent
 from .streams import FilterChain, Held, StreamFilter, component_refusal, refusal_of
+from .upstream import Tapped
 from .verdicts import Deny
 
 if TYPE_CHECKING:
@@ -31,13 +32,24 @@ MAX_OPENING = 64
 _NO_EVENTS: list[SseEvent] = []
 
 
+@runtime_checkable
+class Direct(Protocol):
+    """A client that can be written to without waiting, as long as it is ready."""
+
+    def ready(self) -> bool:
+        """Whether it reads as fast as it is written to."""
+
+    def push(self, data: bytes) -> None:
+        """Writes bytes of the stream."""
+
+
 class OpenStream:
     """One attempt's answer as events. ``open`` goes as far as the first output, so that a failure before it
     can still move on; ``pump`` goes on to the terminal event, which is left for after ``on_settle``.
     """
 
     __slots__ = (
-        "_chunks", "_dialect", "_hide_usage", "_opened", "_opening", "_pending", "_reply", "_scope", "_splitter", "_stall_s",
+        "_chunks", "_dialect", "_fault", "_hide_usage", "_opened", "_opening", "_pending", "_reply", "_scope", "_splitter", "_stall_s",
         "chain", "deltas", "headers", "terminal",
     )  # fmt: skip
 
@@ -53,6 +65,7 @@ class OpenStream:
         self._splitter = EventSplitter()
         self._stall_s = config.stall_timeout_ms / 1000
         self._hide_usage = not self._dialect.asked_for_usage(exchange.request.sent.value)
+        self._fault: Exception | None = None
         self._opened = False
         self._opening: list[StreamEvent] = []
         self._pending: list[bytes] = []
@@ -195,11 +208,16 @@ class OpenStream:
         end = loop.time() + self._scope.attempt.deadline - time.monotonic()
         stall_s = self._stall_s
         pending = self._pending
+        chunks = self._chunks
         try:
             with Deadline(loop, min(end, loop.time() + stall_s)) as limit:
                 await self._send(walk, limit)
                 if not self.terminal:
-                    async for chunk in self._chunks:
+                    if isinstance(chunks, Tapped):
+                        chunks.tap = self._direct(walk, limit, end)
+                    async for chunk in chunks:
+                        if self._fault is not None:
+                            raise self._fault
                         try:
                             await self._take(walk, self._splitter.feed(chunk))
                         except UpstreamError:
@@ -217,12 +235,42 @@ class OpenStream:
             raise UpstreamError(
                 "stream", "timeout", f"no event for {stall_s:.1f} s, or past the deadline"
             ) from None
+        finally:
+            if isinstance(chunks, Tapped):
+                chunks.tap = None
         if not self.terminal:
             raise self._ended_early("stream")
         self._estimate(walk)
         await self._scope.close(Outcome("complete", http_status=self._reply.status))
         self.chain.close()
         del exchange
+
+    def _direct(self, walk: Walk, limit: Deadline, end: float) -> Callable[[bytes], bool] | None:
+        """What takes a chunk while the pump waits for one, so that its task need not wake: a plain delta, and no more."""
+        loop, exchange, client = walk.pipeline.loop, walk.exchange, walk.client
+        stall_s, dialect, chain = self._stall_s, self._dialect, self.chain
+        single, kind_of = self._splitter.single, self._dialect.kind
+        if chain.has_async or not isinstance(client, Direct):
+            return None
+
+        def take(chunk: bytes) -> bool:
+            sse = single(chunk)
+            if sse is None or not client.ready() or kind_of(sse, opened=True) != "delta":
+                return False
+            if chain:
+                try:
+                    chunk = b"".join([out.raw for out in chain.feed_now(StreamEvent(dialect, sse, "delta"))])
+                except Exception as error:  # noqa: BLE001 - the pump raises it, where it is told apart
+                    self._fault = error
+                    return False
+            self.deltas += 1
+            if chunk:
+                exchange.bytes_sent += len(chunk)
+                client.push(chunk)
+            limit.push(min(end, loop.time() + stall_s))
+            return True
+
+        return take
 
     async def _send(self, walk: Walk, limit: Deadline) -> None:
         pending = self._pending

@@ -93,6 +93,15 @@ class EventSplitter:
                 raise UpstreamError("stream", "event_too_large", f"over {self._max} bytes")
         return [self._event(raw) for raw in ended]
 
+    def single(self, chunk: bytes) -> SseEvent | None:
+        """The event that ``chunk`` is, where it is exactly one in its plainest form and nothing unfinished precedes it."""
+        if self._pieces or self._held or not chunk.startswith(b"data: ") or b"\r" in chunk:
+            return None
+        size = len(chunk)
+        if chunk.find(b"\n") != size - 2 or not chunk.endswith(b"\n"):
+            return None
+        return SseEvent(chunk, chunk[6:-2])
+
     def finish(self) -> list[SseEvent]:
         """Called at the end of the stream: the event that a lone final CR was still holding."""
         if not _END.fullmatch(self._held):

@@ -38,6 +38,9 @@ class AsgiClient:
                 raise Refusal(
                     415, "unsupported_content_encoding", "The body must be sent without a content encoding."
                 )
+        there = self._turn.take_body() if self._turn is not None else None
+        if there is not None:
+            return there
         message: Any = await self._receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -81,6 +84,13 @@ class AsgiClient:
         if turn.flow.write_paused:
             await self._wait_for_reader(turn)
         turn.push(data)
+
+    def ready(self) -> bool:
+        return self._turn is not None and not self._turn.flow.write_paused
+
+    def push(self, data: bytes) -> None:
+        if self._turn is not None:
+            self._turn.push(data)
 
     async def _wait_for_reader(self, turn: Turn) -> None:
         try:

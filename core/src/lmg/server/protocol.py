@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..dialects.openai_errors import error_body
 from ..exchange import TlsPeer
-from .turn import make_turn
+from .turn import Turn
 
 if TYPE_CHECKING:
     from ..config import Limits
@@ -47,6 +48,8 @@ class FrontDoor(HttpToolsProtocol):
 
     limits: Limits
     allowed_hosts: frozenset[bytes]
+    max_head: int  # the two limits that are looked at for each header and each piece of a body
+    max_body: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,6 +70,8 @@ class FrontDoor(HttpToolsProtocol):
         self._discarded = 0
         self._answering: Any = None
         self._wire = 0
+        self._idle_since = 0.0
+        self._asgi = {"version": self.asgi_version, "spec_version": "2.3"}
 
     # -- connection -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -237,8 +242,9 @@ class FrontDoor(HttpToolsProtocol):
         raise _Rejected
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._unset_keepalive_if_required()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._wire = 0
         self._head_bytes = 0
         self._head_done = False
@@ -247,19 +253,16 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         self._head_bytes += len(url)
-        if self._head_bytes > self.limits.max_header_bytes:
+        if self._head_bytes > self.max_head:
             self._stop(414, "uri_too_long", "The request's target is too long.")
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_done:
-            self._head_bytes += len(name) + len(value)
-            if self._head_bytes > self.limits.max_header_bytes:
-                self._stop(431, "headers_too_large", "The request's headers are too large.")
-            return  # a trailer: it names no header of this request
         self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self.limits.max_header_bytes or len(self.headers) >= self.limits.max_headers:
-            self._stop(431, "headers_too_large", "The request's headers are too many or too large.")
+        if self._head_bytes > self.max_head:
+            self._stop(431, "headers_too_large", "The request's headers are too large.")
+        if self._head_done:
+            return  # a trailer: it names no header of this request
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -272,16 +275,16 @@ class FrontDoor(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if len(self.headers) > self.limits.max_headers:
+            self._stop(431, "headers_too_large", "The request's headers are too many.")
         host: bytes | None = None
         for name, value in self.headers:
             if name == b"host":
                 if host is not None:
                     self._stop(400, "invalid_host", "The request has more than one Host.")
                 host = value
-            elif name == b"content-length" and int(value) > self.limits.max_body_bytes:
-                self._stop(
-                    413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes."
-                )
+            elif name == b"content-length" and int(value) > self.max_body:
+                self._stop(413, "body_too_large", f"The body is larger than {self.max_body} bytes.")
         if host is None or not _HOST.match(host):
             self._stop(400, "invalid_host", "The request needs exactly one valid Host.")
         if (
@@ -291,28 +294,35 @@ class FrontDoor(HttpToolsProtocol):
             and host.lower() not in self.allowed_hosts
         ):
             self._stop(421, "misdirected_request", "This gateway does not serve that host.")
-        if self._tls is not None:
-            self.scope["lmg.tls"] = self._tls  # type: ignore[typeddict-unknown-key]
         self._body_since = time.monotonic()
         self._begin_turn()
 
     def _begin_turn(self) -> None:
         """Hands the request to the application, or to the queue behind the one that is being answered."""
-        parser, scope = self.parser, self.scope
+        parser = self.parser
         version = parser.get_http_version()
-        scope["method"] = parser.get_method().decode("ascii")
-        if version != "1.1":
-            scope["http_version"] = version
         target = httptools.parse_url(self.url)
         raw_path = target.path or b"/"
         path = raw_path.decode("ascii", "replace")
-        scope["raw_path"] = raw_path
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["query_string"] = target.query or b""
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": self._asgi,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+        if self._tls is not None:
+            scope["lmg.tls"] = self._tls
         before = self.cycle
-        turn = make_turn(self, version != "1.0" and parser.should_keep_alive())
-        self.cycle = turn
-        scope["lmg.turn"] = turn  # type: ignore[typeddict-unknown-key]
+        turn = self.cycle = Turn(self, scope, version != "1.0" and parser.should_keep_alive())
+        scope["lmg.turn"] = turn
         if before is None or before.response_complete:
             self._start_asgi_task(turn, self.app)
         else:
@@ -323,9 +333,15 @@ class FrontDoor(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > self.limits.max_body_bytes:
-            self._stop(413, "body_too_large", f"The body is larger than {self.limits.max_body_bytes} bytes.")
-        super().on_body(body)
+        if self._body_bytes > self.max_body:
+            self._stop(413, "body_too_large", f"The body is larger than {self.max_body} bytes.")
+        turn = self.cycle
+        if turn.response_complete:
+            return
+        turn.body += body
+        if len(turn.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        turn.message_event.set()
 
     def on_message_complete(self) -> None:
         if not self._head_done:
@@ -334,7 +350,10 @@ class FrontDoor(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        super().on_message_complete()
+        turn = self.cycle
+        if not turn.response_complete:
+            turn.more_body = False
+            turn.message_event.set()
 
     def on_response_complete(self) -> None:
         if (
@@ -344,15 +363,21 @@ class FrontDoor(HttpToolsProtocol):
             and not self.transport.is_closing()
         ):
             # An answer before the body's end: the rest of it must not be taken for a request.
-            self.server_state.total_requests += 1
             self._linger()
             return
-        if self._lingering:
+        if self._lingering or self.transport.is_closing():
             return
-        super().on_response_complete()
-        if self._reading and not self.transport.is_closing():
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+        if self._reading:
             # The next request has begun while this one was answered: its time counts from now.
-            self._unset_keepalive_if_required()
             self._body_since = time.monotonic()
             self._check_reading()
 
@@ -366,9 +391,20 @@ class FrontDoor(HttpToolsProtocol):
             self.pipeline.clear()
             self._answering.keep_alive = False
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection; one timer a connection, that looks at the time when it fires."""
+        self.timeout_keep_alive_task = None
+        if self._reading or not self.cycle.response_complete or self.transport.is_closing():
+            return  # the next answer's end arms it again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            self.transport.close()
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self.tasks.add(self.loop.create_task(cycle.run_asgi(app)))  # which takes it out again
 
 
 def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:
@@ -387,4 +423,5 @@ def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:
 def make_protocol(limits: Limits, allowed_hosts: list[str]) -> type[FrontDoor]:
     """The protocol class with its bounds: uvicorn makes one object a connection."""
     hosts = frozenset(host.lower().encode() for host in allowed_hosts)
-    return type("FrontDoor", (FrontDoor,), {"limits": limits, "allowed_hosts": hosts})
+    bounds = {"max_head": limits.max_header_bytes, "max_body": limits.max_body_bytes}
+    return type("FrontDoor", (FrontDoor,), {"limits": limits, "allowed_hosts": hosts, **bounds})

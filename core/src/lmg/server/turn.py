@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-__all__ = ["Turn", "make_turn"]
+if TYPE_CHECKING:
+    from .protocol import FrontDoor
+
+__all__ = ["Turn"]
 
 RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Bell:
+    """What ``asyncio.Event`` is to uvicorn's cycle, for one waiter, and free while nobody waits."""
+
+    __slots__ = ("_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._rung = False
+
+    async def wait(self) -> None:
+        if self._rung:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
 
 class Turn(RequestResponseCycle):
@@ -19,7 +49,42 @@ class Turn(RequestResponseCycle):
     Names and values come from the kernel and from a parser; a line break that got into one is refused here.
     """
 
-    _head: bytes = b""
+    def __init__(self, protocol: FrontDoor, scope: dict[str, Any], keep_alive: bool) -> None:
+        self.scope: Any = scope
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.logger = protocol.logger
+        self.access_log = False
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event: Any = Bell()
+        self.on_response = protocol.on_response_complete
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = protocol.expect_100_continue
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+        self._tasks = protocol.tasks
+        self._loop = protocol.loop
+        self._head = b""
+
+    async def run_asgi(self, app: Any) -> None:
+        try:
+            await super().run_asgi(app)
+        finally:
+            self._tasks.discard(asyncio.current_task(self._loop))
+
+    def take_body(self) -> bytes | None:
+        """The body, where it is there already and whole."""
+        if self.more_body or self.disconnected or self.response_complete:
+            return None
+        self.flow.resume_reading()
+        self.waiting_for_100_continue = False
+        body, self.body = bytes(self.body), bytearray()
+        return body
 
     def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """A whole answer; ``headers`` state its length."""
@@ -74,20 +139,3 @@ class Turn(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-
-
-def make_turn(protocol: Any, keep_alive: bool) -> Turn:
-    """The turn of the request whose head ``protocol`` has just read."""
-    return Turn(
-        scope=protocol.scope,
-        transport=protocol.transport,
-        flow=protocol.flow,
-        logger=protocol.logger,
-        access_logger=protocol.access_logger,
-        access_log=False,
-        default_headers=protocol.server_state.default_headers,
-        message_event=asyncio.Event(),
-        expect_100_continue=protocol.expect_100_continue,
-        keep_alive=keep_alive,
-        on_response=protocol.on_response_complete,
-    )

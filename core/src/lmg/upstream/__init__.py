@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-__all__ = ["Transport", "TransportOptions", "UpstreamRequest", "UpstreamResponse", "Url", "open_transport"]
+__all__ = [
+    "Tapped",
+    "Transport",
+    "TransportOptions",
+    "UpstreamRequest",
+    "UpstreamResponse",
+    "Url",
+    "open_transport",
+]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -87,6 +95,13 @@ class UpstreamResponse(Protocol):
 
     async def aclose(self) -> None:
         """Ends the call; an answer that is not complete closes its connection."""
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A response that offers each chunk to ``tap`` while its reader waits; what it takes is not read."""
+
+    tap: Callable[[bytes], bool] | None
 
 
 class Transport(Protocol):

@@ -11,6 +11,7 @@ import select
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import httptools
@@ -32,7 +33,7 @@ class H1Response:
     """An answer on one connection; see ``UpstreamResponse``."""
 
     __slots__ = (
-        "_chunks", "_connection", "_done", "_error", "_queued", "_waiter", "headers", "is_event_stream", "status",
+        "_chunks", "_connection", "_done", "_error", "_queued", "_waiter", "headers", "is_event_stream", "status", "tap",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class H1Response:
         self._done = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.tap: Callable[[bytes], bool] | None = None
 
     def __aiter__(self) -> H1Response:
         return self
@@ -92,6 +94,10 @@ class H1Response:
 
     # -- the connection's side ----------------------------------------------------------------
     def push(self, chunk: bytes) -> None:
+        waiter = self._waiter
+        # While the reader waits nothing is queued, so a chunk that the tap takes overtakes none.
+        if self.tap is not None and waiter is not None and not waiter.done() and self.tap(chunk):
+            return
         self._chunks.append(chunk)
         self._queued += len(chunk)
         if self._queued > HIGH_WATER:
@@ -138,7 +144,7 @@ class _Connection(asyncio.Protocol):
         self.pool = pool
         self.loop = pool.loop
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self.parser: httptools.HttpResponseParser = None  # type: ignore[assignment]
+        self.parser = httptools.HttpResponseParser(self)
         self.response: H1Response | None = None
         self._waiting: asyncio.Future[H1Response] | None = None
         self._head: list[tuple[bytes, bytes]] = []
@@ -155,7 +161,6 @@ class _Connection(asyncio.Protocol):
 
     # -- the pool's side ----------------------------------------------------------------------
     def start(self, data: bytes) -> asyncio.Future[H1Response]:
-        self.parser = httptools.HttpResponseParser(self)
         self._head = []
         self._head_size = 0
         self._wire = 0
