@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pty
 import select
 import signal
 import socket
@@ -216,3 +217,101 @@ def test_ctrl_c_ends_the_answer_and_not_the_program(gateway: Harness) -> None:
     first, second = gateway.upstream.received
     assert first.gone.is_set(), "the gateway was told that nobody reads on"
     assert second.json["messages"][1] == {"role": "assistant", "content": "endless "}
+
+
+# -- at a terminal --------------------------------------------------------------------------------
+
+# A session leader whose standard input becomes its controlling terminal: Ctrl-C there is a SIGINT.
+AT_A_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from lmg.cli import main; sys.exit(main())"
+
+
+class Terminal:
+    """`lmg chat` in a pseudo-terminal, and who sits before it."""
+
+    def __init__(self, program: subprocess.Popen[bytes], keyboard: int) -> None:
+        self.program = program
+        self._keyboard = keyboard
+        self._shown = b""
+
+    def type(self, keys: str) -> None:
+        os.write(self._keyboard, keys.encode())
+
+    def until(self, wanted: str, seconds: float = 20.0) -> str:
+        """Reads on until ``wanted`` is shown; returns what was shown up to its end."""
+        limit = time.monotonic() + seconds
+        while (at := self._shown.find(wanted.encode())) < 0:
+            ready, _, _ = select.select([self._keyboard], [], [], max(0.0, limit - time.monotonic()))
+            assert ready, f"{wanted!r} did not come after {self._shown!r}"
+            self._shown += os.read(self._keyboard, 4096)
+        end = at + len(wanted.encode())
+        shown, self._shown = self._shown[:end], self._shown[end:]
+        return shown.decode()
+
+    def left(self) -> int:
+        """The exit code."""
+        return self.program.wait(20)
+
+
+@contextmanager
+def terminal(gateway: Harness) -> Iterator[Terminal]:
+    command = [sys.executable, "-c", AT_A_TERMINAL, "chat", "--url", gateway.url]
+    plain = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull}
+    keyboard, screen = pty.openpty()
+    try:
+        with subprocess.Popen(
+            command, stdin=screen, stdout=screen, stderr=screen, env=plain, start_new_session=True
+        ) as program:
+            try:
+                yield Terminal(program, keyboard)
+            finally:
+                program.kill()
+    finally:
+        os.close(screen)
+        os.close(keyboard)
+
+
+def test_a_conversation_at_a_terminal_goes_on_until_ctrl_d(gateway: Harness) -> None:
+    gateway.upstream.stream(*chat_events("the first ", "answer"))
+    gateway.upstream.stream(*chat_events("the second ", "answer"))
+    with terminal(gateway) as user:
+        assert f"first-model at {gateway.url}" in user.until("> ")
+        user.type("one\n")
+        user.until("the first answer\r\n> ")
+        user.type("two\n")
+        user.until("the second answer\r\n> ")
+        user.type("\x04")
+        user.until("\r\n")
+        assert user.left() == 0
+    assert [message["content"] for message in gateway.upstream.received[1].json["messages"]] == [
+        "one", "the first answer", "two",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_at_a_terminal_ends_the_answer_and_not_the_conversation(gateway: Harness) -> None:
+    gateway.upstream.stream(*chat_events("endless ")[:2], Wait(60.0))
+    gateway.upstream.stream(*chat_events("still here"))
+    with terminal(gateway) as user:
+        user.until("> ")
+        user.type("one\n")
+        user.until("endless ")
+        user.type("\x03")
+        assert "Traceback" not in user.until("(ended)\r\n> ")
+        user.type("two\n")
+        user.until("still here\r\n> ")
+        user.type("\x04")
+        assert user.left() == 0
+    assert gateway.upstream.received[0].gone.is_set(), "the gateway was told that nobody reads on"
+
+
+def test_ctrl_c_at_the_prompt_drops_what_was_typed(gateway: Harness) -> None:
+    with terminal(gateway) as user:
+        user.until("> ")
+        user.type("never mi")
+        user.until("never mi")
+        user.type("\x03")
+        user.until("\r\n> ")
+        user.type("two\n")
+        user.until("Hello!\r\n> ")
+        user.type("\x04")
+        assert user.left() == 0
+    assert [received.json["messages"][0]["content"] for received in gateway.upstream.received] == ["two"]

@@ -12,7 +12,7 @@ from lmg.discovery import discover
 from lmg.pipeline import draft
 from lmg.server.process import Process, listen, new_loop
 
-MODELS = ["mock-b1024", "mock-d50-b1024", "mock-n100-i10", "mock-n150-i100"]
+MODELS = ["mock-b1024", "mock-d50-b1024", "mock-n10-i0", "mock-n100-i10", "mock-n150-i100"]
 
 
 class Reads(StreamFilter):

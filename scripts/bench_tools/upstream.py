@@ -54,6 +54,8 @@ class Upstream(asyncio.Protocol):
         self.transport.write(HEAD % (b"text/event-stream", b"transfer-encoding: chunked"))
         for data in (*[CHUNK] * count, END, b"data: [DONE]\n\n"):
             await asyncio.sleep(pause)
+            if self.transport.is_closing():
+                return
             self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         self.transport.write(b"0\r\n\r\n")
 

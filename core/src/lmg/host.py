@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "Host", "Worker"]
 
 log = logging.getLogger("lmg")
+_CANCEL_S: Final = 1.0  # for a handler that was cut off and cleans up
 
 
 class Clock:
@@ -47,29 +48,37 @@ class Clock:
 
 
 class Worker:
-    """A background task with a bounded queue: ``offer`` never waits, what does not fit is counted and refused."""
+    """A background task with a bounded queue: ``offer`` never waits, what does not fit is counted and refused.
+
+    Whoever asks the host for a worker stops it: a component that a reload replaces, in its own ``stop``.
+    """
 
     def __init__(self, name: str, handle: Callable[[Any], Awaitable[None]], *, size: int) -> None:
         self.name = name
         self.dropped = 0
         self.failed = 0
+        self.stopped = False
         self._handle = handle
         self._queue: asyncio.Queue[Any] = asyncio.Queue(size)
+        self._task: asyncio.Task[None] | None = None
 
     def offer(self, item: object) -> bool:
-        """Enqueues ``item``; False (and one more in ``dropped``) where the queue is full."""
-        try:
-            self._queue.put_nowait(item)
-        except asyncio.QueueFull:
+        """Enqueues ``item``; False (and one more in ``dropped``) where the queue is full or the worker stopped."""
+        if self.stopped or self._queue.full():
             self.dropped += 1
             return False
+        self._queue.put_nowait(item)
         return True
 
     async def run(self) -> None:
+        """Handles one item after the other until it is cancelled."""
         while True:
             item = await self._queue.get()
             try:
                 await self._handle(item)
+            except asyncio.CancelledError:
+                self.dropped += 1
+                raise
             except Exception as error:  # noqa: BLE001 - the plugin barrier: a worker outlives a bad item
                 self.failed += 1
                 log.error("worker_failed", extra={"worker": self.name, "error": type(error).__name__})
@@ -79,6 +88,33 @@ class Worker:
     async def drain(self) -> None:
         """Returns when everything offered before has been handled."""
         await self._queue.join()
+
+    async def stop(self, drain_s: float = 5.0) -> None:
+        """Takes nothing more, handles what is queued for at most ``drain_s`` seconds, and ends.
+
+        What was not handled by then counts as dropped. Stopping again does nothing.
+        """
+        self.stopped = True
+        if self._task is None:
+            return
+        handled = asyncio.ensure_future(self._queue.join())
+        try:
+            # Not for the queue alone: where the task has ended already, nobody would empty it.
+            await asyncio.wait({handled, self._task}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            handled.cancel()
+            self._task.cancel()
+            self._drop_queued()
+        await asyncio.wait({self._task}, timeout=_CANCEL_S)
+
+    def _drop_queued(self) -> None:
+        left = self._queue.qsize()
+        for _ in range(left):
+            self._queue.get_nowait()
+            self._queue.task_done()
+        if left:
+            self.dropped += left
+            log.warning("worker_dropped", extra={"worker": self.name, "items": left})
 
 
 class Host:
@@ -132,9 +168,9 @@ class Host:
         return task
 
     def worker(self, name: str, handle: Callable[[Any], Awaitable[None]], *, size: int) -> Worker:
-        """A running ``Worker`` whose queue holds at most ``size`` items."""
+        """A running ``Worker`` whose queue holds at most ``size`` items; it runs until it is stopped, or the process."""
         worker = Worker(name, handle, size=size)
-        self.spawn(worker.run(), name=f"worker:{name}")
+        worker._task = self.spawn(worker.run(), name=f"worker:{name}")
         return worker
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

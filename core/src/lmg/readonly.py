@@ -68,8 +68,8 @@ class _NoTransport(httpx.AsyncBaseTransport):
 
 class _NoWorker(Worker):
     def offer(self, item: object) -> bool:
-        """Takes ``item`` and forgets it."""
-        return True
+        """Takes ``item`` and forgets it, until it is stopped."""
+        return super().offer(item) if self.stopped else True
 
 
 async def _nothing(item: Any) -> None:

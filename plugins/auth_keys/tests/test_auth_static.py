@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from lmg import ConfigError
+from lmg.cli.schema import mesh_schema
 from lmg.config import MeshConfig, validate
 from lmg.pipeline import draft
 from lmg.testing import ChatAnswer, Harness, Trace, check_component
@@ -381,6 +383,8 @@ def test_a_digest_that_is_none_is_an_error(sha256: str) -> None:
         {"key": KEY},
         {"key": KEY, "subject": ""},
         {"key": KEY, "sha256": "a" * 64, "subject": "alice"},
+        {"key": None, "sha256": "a" * 64, "subject": "alice"},
+        {"key": None, "subject": "alice"},
         {"key": 1234567890123456, "subject": "alice"},
         {"key": KEY, "subject": "alice", "scope": ["admin"]},
         {"key": KEY, "subject": "alice", "models": "small"},
@@ -388,6 +392,38 @@ def test_a_digest_that_is_none_is_an_error(sha256: str) -> None:
 )
 def test_an_entry_that_is_wrong_is_an_error(key: dict[str, Any]) -> None:
     refusal(key)
+
+
+def test_the_schema_for_editors_shows_key_beside_sha256() -> None:
+    caller = mesh_schema(CLASSES)["$defs"]["auth_static.StaticKey"]
+    assert all(caller["properties"][name]["description"] for name in ("key", "sha256"))
+    assert caller["oneOf"] == [{"required": ["key"]}, {"required": ["sha256"]}]
+    assert caller["required"] == ["subject"]
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ({"key": "${TEAM_KEY}"}, True),
+        ({"key": KEY}, True),
+        ({"sha256": "a" * 64}, True),
+        ({"sha256": "${file:/run/secrets/digest}"}, True),
+        ({}, False),
+        ({"key": KEY, "sha256": "a" * 64}, False),
+        ({"key": None, "sha256": "a" * 64}, False),
+        ({"key": "too-short"}, False),
+        ({"key": " " + KEY}, False),
+        ({"sha256": "A" * 64}, False),
+        ({"sha256": ""}, False),
+    ],
+)
+def test_an_editor_marks_what_the_gateway_refuses(key: dict[str, Any], right: bool) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    document = mesh({**key, "subject": "alice"})
+    assert jsonschema.Draft202012Validator(mesh_schema(CLASSES)).is_valid(document) is right
+    if "${" not in str(key):
+        with nullcontext() if right else pytest.raises(ConfigError):
+            blueprint_of({**key, "subject": "alice"})
 
 
 def test_no_keys_are_an_error() -> None:

@@ -154,15 +154,18 @@ def _answer(talk: Conversation, prompt: str) -> None:
 
 
 def _converse(talk: Conversation, url: str) -> int:
-    if sys.stdin.isatty():
+    at_terminal = sys.stdin.isatty()
+    if at_terminal:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # gives `input` a history and a line editor
 
         sys.stdout.write(f"{talk.model} at {url}. Ctrl-C ends an answer, Ctrl-D the conversation.\n")
     while True:
         try:
-            prompt = input("> " if sys.stdin.isatty() else "")
+            prompt = input("> " if at_terminal else "")
         except EOFError:
+            if at_terminal:  # the shell's prompt begins a line of its own
+                sys.stdout.write("\n")
             return 0
         except KeyboardInterrupt:
             sys.stdout.write("\n")

@@ -217,6 +217,9 @@ class Process:
         for pipeline in list(self.gateway.live):
             self.gateway.live.remove(pipeline)
             await pipeline.stop(self.gateway.live)
+        if self.gateway.retiring:
+            # What a reload has just replaced still hands over what it had queued.
+            await asyncio.wait(set(self.gateway.retiring), timeout=10.0)
         await self.host.aclose()
         self._ended.set()
 

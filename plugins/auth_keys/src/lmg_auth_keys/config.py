@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 
 from lmg import ComponentConfig
 
@@ -23,12 +23,38 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _either(schema: dict[str, Any]) -> None:
+    """What the validator asks for, where editors look: exactly one of the two, and no empty one to begin with."""
+    for name in ("key", "sha256"):
+        schema["properties"][name].pop("default")
+    schema["oneOf"] = [{"required": ["key"]}, {"required": ["sha256"]}]
+
+
 class StaticKey(ComponentConfig):
     """One caller. Give `key` (from a secret reference) or `sha256`; only the digest is kept."""
 
-    sha256: str = Field(
-        ...,
-        description="The key's SHA-256 in hex; or write `key: ${SOME_SECRET}`, which is digested when read.",
+    model_config = ConfigDict(json_schema_extra=_either)
+
+    # A setting to write, not to read: its value never gets as far as this field.
+    key: Annotated[
+        SecretStr | None,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "format": "password",
+                "writeOnly": True,
+                "minLength": MIN_LENGTH,
+                "pattern": f"^{_SENDABLE.pattern}$",
+            }
+        ),
+    ] = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="The key, as a reference: `${SOME_SECRET}`. It is digested when it is read.",
+    )
+    sha256: Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{_DIGEST.pattern}$"})] = Field(
+        "", description="In the place of `key`: its SHA-256, 64 lower-case hex digits."
     )
     subject: str = Field(..., min_length=1, max_length=256, description="Who calls with this key.")
     tenant: str = Field(
@@ -44,8 +70,8 @@ class StaticKey(ComponentConfig):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        key = value.pop("key", None)
-        if key is not None:
+        if "key" in value:
+            key = value.pop("key")
             if "sha256" in value:
                 raise ValueError("give key or sha256, not both")
             if not isinstance(key, str) or len(key) < MIN_LENGTH:
