@@ -12,8 +12,9 @@ import pytest
 from lmg import Host, QueueFull, ServiceError, Target
 from lmg.bounded import Deadline, within
 from lmg.exchange import Receipt
+from lmg.readonly import ReadOnlyHost
 from lmg.services import Claim
-from lmg.services.embedded import FileCounters, FileLedger, FileSecrets, MemoryCounters, ProviderCatalogue
+from lmg.services.embedded import FileCounters, FileLedger, FileSecrets, MemoryCounters, TargetTable
 from lmg.telemetry import OVERFLOW, Recorder
 from lmg.testing import VirtualClock
 
@@ -73,7 +74,7 @@ async def test_a_receipt_is_recorded_once_and_survives_the_process(tmp_path: Pat
 
 def test_the_catalogue_serves_by_priority_and_only_what_is_there() -> None:
     first, second = Target("a", "m", "m", 1), Target("b", "m", "m2", 2)
-    catalogue = ProviderCatalogue([second, first])
+    catalogue = TargetTable([second, first])
     assert catalogue.targets("m", "chat") == (first, second)
     assert catalogue.targets("m", "embeddings") == ()
     assert catalogue.targets("other", "chat") == ()
@@ -123,6 +124,88 @@ async def test_a_worker_counts_what_does_not_fit_and_outlives_a_bad_item() -> No
     await worker.drain()
     assert (done, worker.dropped, worker.failed) == ([0, 2], 2, 1)
     await host.aclose()
+
+
+async def test_a_worker_that_is_stopped_handles_what_is_queued_and_ends() -> None:
+    host, done = Host(), []
+
+    async def handle(item: int) -> None:
+        await asyncio.sleep(0)
+        done.append(item)
+
+    worker = host.worker("w", handle, size=10)
+    assert all(worker.offer(n) for n in range(10))
+    await asyncio.gather(worker.stop(), worker.stop())
+    assert (done, worker.dropped, worker_tasks()) == (list(range(10)), 0, [])
+    assert not worker.offer(10)
+    await worker.stop()
+    await worker.drain()
+    assert (done, worker.dropped) == (list(range(10)), 1)
+    await host.aclose()
+
+
+async def test_a_worker_that_is_stopped_waits_no_longer_than_told() -> None:
+    host, begun, cancelled = Host(), asyncio.Event(), asyncio.Event()
+
+    async def hangs(item: int) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    worker = host.worker("w", hangs, size=3)
+    assert all(worker.offer(n) for n in range(3))
+    await begun.wait()
+    async with asyncio.timeout(2):
+        await worker.stop(drain_s=0.01)
+        await worker.drain()
+    assert cancelled.is_set()
+    assert (worker.dropped, worker.failed, worker_tasks()) == (3, 0, [])
+    await host.aclose()
+
+
+async def test_a_worker_without_its_host_stops_at_once() -> None:
+    host = Host()
+    worker = host.worker("w", lambda item: asyncio.sleep(60), size=3)
+    assert worker.offer(1)
+    assert worker.offer(2)
+    await host.aclose()
+    async with asyncio.timeout(2):
+        await worker.stop()
+    assert worker.dropped == 2
+
+
+async def test_a_stop_that_is_cancelled_still_ends_the_worker() -> None:
+    host, begun = Host(), asyncio.Event()
+
+    async def hangs(item: int) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    worker = host.worker("w", hangs, size=3)
+    assert all(worker.offer(n) for n in range(3))
+    await begun.wait()
+    with pytest.raises(TimeoutError):
+        await within(0.01, worker.stop(60.0))
+    await worker.drain()
+    assert (worker.dropped, worker_tasks()) == (3, [])
+    await host.aclose()
+
+
+async def test_a_worker_of_a_question_takes_everything_until_it_is_stopped() -> None:
+    host = ReadOnlyHost(None, None, connect=False)
+    worker = host.worker("w", lambda item: asyncio.sleep(60), size=1)
+    assert [worker.offer(n) for n in range(3)] == [True, True, True]
+    await worker.stop()
+    assert (worker.offer(3), worker.dropped) == (False, 1)
+    await host.aclose()
+
+
+def worker_tasks() -> list[str]:
+    """The names of workers' tasks that still run."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("worker:")]
 
 
 async def test_background_tasks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ The kernel never retries or falls back by itself: with nobody listening, one fai
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,14 +16,17 @@ import orjson
 
 from .bounded import Deadline
 from .compiler import ComponentFailed
+from .dialects.wire import Codec, Wire
 from .errors import Refusal, UpstreamError
 from .exchange import Attempt, Failure, Outcome, Response, Target
-from .failures import StatusFailure, refusal_of_failure, retry_after_s
+from .failures import StatusFailure, fault_of, refusal_of_failure
 from .jsontext import JsonText, JsonTextError
 from .open_stream import OpenStream
-from .provider import Reply
+from .provider import Reply, Spoken
+from .resets import reset_after_s
 from .scope import Scope
-from .verdicts import Next, Retry, Skip
+from .translation import Translation
+from .verdicts import Next, Resume, Retry, Skip, Stop
 
 if TYPE_CHECKING:
     from .lifecycle import Walk
@@ -32,6 +36,10 @@ __all__ = ["Attempts", "OpenStream"]
 PASSED = frozenset(
     {b"content-type", b"openai-processing-ms", b"openai-version", b"retry-after", b"retry-after-ms"}
 )
+ANSWERS = frozenset({"choices", "data", "output", "content"})
+"""Members that an answer of some dialect has and an error has not."""
+MAX_IGNORED = 32
+_NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
 PASSED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
@@ -50,54 +58,84 @@ class Attempts:
         Raises:
             Refusal: none was, or a component refused.
         """
-        exchange, pipeline = self._exchange, self._walk.pipeline
         left = deque(targets)
         target = left.popleft()
         while True:
-            started = time.monotonic()
-            provider = pipeline.providers[target.provider]
-            deadline = min(exchange.deadline, started + provider.config.timeout_ms / 1000)
-            attempt = Attempt(target, len(exchange.attempts) + 1, exchange.request.body, started, deadline)
-            exchange.attempts.append(attempt)
-            scope = Scope(self._walk, attempt)
-            skip: Skip | None = None
-            error: UpstreamError | None = None
-            try:
-                return await self._once(scope, target)
-            except Skip as skipped:
-                skip = skipped
-                await scope.close(Outcome("skipped"))
-            except UpstreamError as failed:
-                error = failed
-                reply = failed.reply if isinstance(failed, StatusFailure) else None
-                await scope.close(
-                    Outcome(
-                        "failed",
-                        failed,
-                        reply.status if reply else None,
-                        reset_after_s=retry_after_s(reply) if reply else None,
-                    )
-                )
-            except asyncio.CancelledError:
-                await scope.close(Outcome("cancelled"))
-                raise
-            except BaseException:
-                await scope.close(Outcome("cancelled"))
-                raise
-            decision = await self.ask(self._failure(attempt, skip, error, left))
+            scope = self._begin(target)
+            answer = await self._try(scope)
+            if not isinstance(answer, Skip | UpstreamError):
+                return answer
+            decision = await self._ask(self._failure(scope.attempt, answer, left))
             following = await self._follow(decision, target, left)
             if following is None:
-                raise await self._given_up(skip, error)
+                raise await self._given_up(answer)
             target = following
 
-    async def _once(self, scope: Scope, target: Target) -> Response | OpenStream:
+    async def resume(self, broken: OpenStream, error: UpstreamError) -> OpenStream | None:
+        """After commit: another target's answer, spliced beneath the filters of the one that broke.
+
+        None where nobody asks for one, or where none can be had.
+        """
+        exchange = self._exchange
+        attempt, failed, before = broken.attempt, error, broken
+        while exchange.dialect.resumable:
+            decision = await self._ask(self._failure(attempt, failed, deque()))
+            if not isinstance(decision, Resume):
+                return None
+            target = self._named(decision.to, deque())
+            if target is None:
+                return None
+            scope = self._begin(target)
+            attempt = scope.attempt
+            attempt.prefill = decision.prefill
+            attempt.body = exchange.dialect.continued(attempt.body, decision.prefill)
+            answer = await self._try(scope, before)
+            if isinstance(answer, OpenStream):
+                return answer
+            assert isinstance(answer, UpstreamError | Skip)
+            failed = answer if isinstance(answer, UpstreamError) else failed
+        return None
+
+    def _begin(self, target: Target) -> Scope:
+        exchange = self._exchange
+        started = time.monotonic()
+        provider = self._walk.pipeline.providers[target.provider]
+        deadline = min(exchange.deadline, started + provider.config.timeout_ms / 1000)
+        attempt = Attempt(target, len(exchange.attempts) + 1, exchange.request.body, started, deadline)
+        exchange.attempts.append(attempt)
+        return Scope(self._walk, attempt)
+
+    async def _try(
+        self, scope: Scope, before: OpenStream | None = None
+    ) -> Response | OpenStream | Skip | UpstreamError:
+        """One attempt: its answer, or why there is none; the components around it know either."""
+        try:
+            return await self._once(scope, before)
+        except Skip as skip:
+            await scope.close(Outcome("skipped"))
+            return skip
+        except UpstreamError as error:
+            reply = error.reply if isinstance(error, StatusFailure) else None
+            status = reply.status if reply else None
+            reset = reset_after_s(reply.headers) if reply else None
+            await scope.close(Outcome("failed", error, status, reset_after_s=reset))
+            return error
+        except BaseException:
+            await scope.close(Outcome("cancelled"))
+            raise
+
+    async def _once(self, scope: Scope, before: OpenStream | None) -> Response | OpenStream:
+        target = scope.attempt.target
         exchange, walk, attempt = self._exchange, self._walk, scope.attempt
         pipeline, dialect = walk.pipeline, exchange.dialect
         # Checked again at every upstream call, whatever a component put into the list.
         if not exchange.bounds.admit(target):
             raise Skip("out_of_bounds")
         provider = pipeline.providers[target.provider]
-        if provider.wire(exchange.operation) != dialect.name:
+        wire = provider.wire(exchange.operation, dialect.name, target.upstream_model)
+        if wire is None:
+            if exchange.operation == "count_tokens":
+                return await self._counted(scope)
             raise UpstreamError("admission", "protocol", f"{target.provider} does not speak {dialect.name}")
         body = dialect.model_name(attempt.body, target.upstream_model)
         attempt.body = dialect.prepare(body, max_output_tokens=exchange.bounds.max_output_tokens)
@@ -107,6 +145,11 @@ class Attempts:
                 attempt.body = dialect.prepare(
                     attempt.body, max_output_tokens=exchange.bounds.max_output_tokens
                 )
+        attempt.wire, attempt.payload = wire.name, attempt.body
+        translation: Translation | None = None
+        if wire.name != dialect.name:
+            assert isinstance(dialect, Codec) and isinstance(wire, Wire)
+            translation = Translation(exchange, attempt, dialect, wire)
         loop = pipeline.loop
         streamed = exchange.request.stream
         limit_s = attempt.deadline - time.monotonic()
@@ -117,10 +160,12 @@ class Attempts:
         try:
             with Deadline(loop, loop.time() + max(limit_s, 0.0)) as limit:
                 reply = await provider.call(exchange, attempt)
+                if translation is not None:
+                    reply = translation.reply(reply)
                 if reply.chunks is not None:
                     if not streamed:
                         raise UpstreamError("answer", "protocol", "events where a whole answer was asked for")
-                    stream = OpenStream(scope, reply, provider.config, _passed(reply))
+                    stream = OpenStream(scope, reply, provider.config, _passed(reply, attempt), before)
                     await stream.open(walk, limit)
                     return stream
         except TimeoutError:
@@ -131,16 +176,25 @@ class Attempts:
         except BaseException:
             await _abandon(stream, reply)
             raise
-        answer = self._whole(reply)
+        answer = self._whole(reply, attempt, wire)
         attempt.first_byte_at = time.monotonic()
         await scope.close(Outcome("complete", http_status=reply.status))
         return answer
 
-    def _whole(self, reply: Reply) -> Response:
+    async def _counted(self, scope: Scope) -> Response:
+        """An estimate of the request's tokens, where the upstream has no way to ask."""
+        exchange, count = self._exchange, self._walk.pipeline.host.tokenizer.estimate
+        model = exchange.request.model
+        tokens = sum(count(segment.text, model) for segment in exchange.request.segments())
+        await scope.close(Outcome("complete"))
+        headers = [(b"content-type", b"application/json"), (b"x-lmg-estimated", b"true")]
+        return Response(exchange.dialect, 200, JsonText.of({"input_tokens": max(tokens, 1)}), headers)
+
+    def _whole(self, reply: Reply, attempt: Attempt, wire: Spoken) -> Response:
         exchange = self._exchange
         raw = reply.body or b""
         if not 200 <= reply.status < 300:
-            raise StatusFailure(reply)
+            raise StatusFailure(reply, fault_of(wire, reply.status, raw))
         try:
             # What guards read is read strictly; what nobody reads need only be JSON.
             body = JsonText.parse(raw) if self._walk.plan.up_whole else JsonText(raw, orjson.loads(raw))
@@ -148,8 +202,8 @@ class Attempts:
             raise UpstreamError("answer", "protocol", "the answer is not JSON") from None
         if type(body.value) is not dict:
             raise UpstreamError("answer", "protocol", "the answer is no JSON object")
-        if body.value.get("error") and "choices" not in body.value and "data" not in body.value:
-            raise StatusFailure(Reply(502, reply.headers, raw))
+        if body.value.get("error") and not ANSWERS & body.value.keys():
+            raise StatusFailure(Reply(502, reply.headers, raw), fault_of(wire, 502, raw))
         usage = exchange.dialect.usage(body.value)
         if usage is not None:
             exchange.usage = usage
@@ -158,13 +212,13 @@ class Attempts:
                 sum(len(s.text) for s in exchange.dialect.response_segments(body.value)) // 4
             )
         exchange.first_token_at = time.monotonic()
-        return Response(exchange.dialect, reply.status, body, _passed(reply), replay=exchange.request.stream)
+        headers = _passed(reply, attempt)
+        return Response(exchange.dialect, reply.status, body, headers, replay=exchange.request.stream)
 
     # -- failures -----------------------------------------------------------------------------
-    def _failure(
-        self, attempt: Attempt, skip: Skip | None, error: UpstreamError | None, left: deque[Target]
-    ) -> Failure:
+    def _failure(self, attempt: Attempt, why: Skip | UpstreamError, left: deque[Target]) -> Failure:
         exchange = self._exchange
+        error = why if isinstance(why, UpstreamError) else None
         reply = error.reply if isinstance(error, StatusFailure) else None
         return Failure(
             error.stage if error is not None else "admission",
@@ -174,12 +228,13 @@ class Attempts:
             exchange.committed,
             tuple(left),
             exchange.deadline - time.monotonic(),
-            retry_after_s(reply) if reply is not None else None,
-            skip.reason if skip is not None else None,
+            reset_after_s(reply.headers) if reply is not None else None,
+            why.reason if isinstance(why, Skip) else None,
         )
 
-    async def ask(self, failure: Failure) -> Any:
-        """``on_failure``: the first answer wins; None from all is ``Stop``."""
+    async def _ask(self, failure: Failure) -> Any:
+        """``on_failure``: the first answer that counts at this time wins; None from all is ``Stop``."""
+        accepted = (Resume, Stop) if failure.committed else (Retry, Next, Stop)
         exchange, pipeline = self._exchange, self._walk.pipeline
         for step in self._walk.plan.on_failure:
             try:
@@ -188,7 +243,7 @@ class Attempts:
                 if step.allow:
                     continue
                 return None
-            if decision is not None:
+            if isinstance(decision, accepted):
                 spent = (
                     len(exchange.attempts) >= pipeline.max_attempts or time.monotonic() >= exchange.deadline
                 )
@@ -206,28 +261,38 @@ class Attempts:
         if isinstance(decision, Next):
             if decision.to is None:
                 return left.popleft() if left else None
-            for found in (*left, *exchange.candidates, *self._walk.pipeline.catalogue.models()):
-                if found.name == decision.to and exchange.bounds.admit(found):
-                    if found in left:
-                        left.remove(found)
-                    return found
+            return self._named(decision.to, left)
         return None
 
-    async def _given_up(self, skip: Skip | None, error: UpstreamError | None) -> Refusal:
-        reply = error.reply if isinstance(error, StatusFailure) else None
-        refusal = refusal_of_failure(error, reply, skip.reason if skip is not None else None)
-        if reply is None or not self._walk.plan.on_response:
+    def _named(self, name: str, left: deque[Target]) -> Target | None:
+        exchange = self._exchange
+        for found in (*left, *exchange.candidates, *self._walk.pipeline.catalogue.models()):
+            if found.name == name and exchange.bounds.admit(found):
+                if found in left:
+                    left.remove(found)
+                return found
+        return None
+
+    async def _given_up(self, why: Skip | UpstreamError) -> Refusal:
+        error = why if isinstance(why, UpstreamError) else None
+        kept = self._exchange.dialect.kept_statuses
+        refusal = refusal_of_failure(error, why.reason if isinstance(why, Skip) else None, kept)
+        if not isinstance(error, StatusFailure) or not self._walk.plan.on_response:
             return refusal
         return await self._walk.review_refusal(refusal)
 
 
 async def _abandon(stream: OpenStream | None, reply: Reply | None) -> None:
-    if stream is not None:
+    if stream is not None and not stream.spliced:
         stream.chain.close()
     closer = getattr(reply.chunks, "aclose", None) if reply is not None else None
     if closer is not None:
         await closer()
 
 
-def _passed(reply: Reply) -> list[tuple[bytes, bytes]]:
-    return [(k, v) for k, v in reply.headers if k in PASSED or k.startswith(PASSED_PREFIXES)]
+def _passed(reply: Reply, attempt: Attempt) -> list[tuple[bytes, bytes]]:
+    headers = [(k, v) for k, v in reply.headers if k in PASSED or k.startswith(PASSED_PREFIXES)]
+    if attempt.ignored:
+        names = ", ".join(attempt.ignored[:MAX_IGNORED])
+        headers.append((b"x-lmg-ignored-fields", _NOT_IN_A_HEADER.sub("?", names).encode()))
+    return headers

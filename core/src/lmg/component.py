@@ -76,6 +76,9 @@ class Component(_Configured):
     on_error: ClassVar[Literal["deny", "allow"]] = "deny"
     needs_timeline: ClassVar[bool] = False
     exports_metrics: ClassVar[bool] = False
+    needs_written: ClassVar[bool] = False
+    """Whether ``exchange.written`` is kept: the text of a streamed answer as the upstream sent it (up to 1 MiB;
+    None where it cannot be continued). It costs a parse a chunk."""
 
 
 class Service(_Configured):

@@ -21,7 +21,7 @@ from .jsontext import JsonText
 from .lifecycle import RawHeaders, Walk
 from .pipeline import Blueprint, Pipeline
 from .readonly import NotExplained, ReadOnlyCounters, ReadOnlyHost
-from .services.embedded import ProviderCatalogue
+from .services.embedded import TargetTable
 from .verdicts import Answer, Deny, Finding, Later
 
 __all__ = ["Dropped", "DryRun", "Observed"]
@@ -130,14 +130,11 @@ class DryRun:
             await self._start_one(service)
             if service.protocol == "counters":
                 self.host.counters = ReadOnlyCounters(service.read)  # type: ignore[attr-defined]
-            elif service.protocol == "catalogue":
-                pipeline.catalogue = service  # type: ignore[assignment]
-            else:
+            elif service.protocol != "catalogue":
                 setattr(self.host, service.protocol, service)
-        if not any(service.protocol == "catalogue" for service in pipeline.services):
-            pipeline.catalogue = ProviderCatalogue(
-                [t for p in pipeline.providers.values() for t in _targets(p)]
-            )
+        pipeline.catalogue = TargetTable(
+            [t for p in pipeline.providers.values() for t in _targets(p)], pipeline.model_data()
+        )
         for _, component in pipeline.listed:
             await self._start_one(component)
         pipeline.started = True

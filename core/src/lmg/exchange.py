@@ -12,10 +12,12 @@ from .records import (
     UNBOUNDED,
     Attempt,
     Bounds,
+    Capabilities,
     Failure,
     Head,
     Operation,
     Outcome,
+    Prices,
     Principal,
     Receipt,
     Slot,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from .provider import Provider
 
 __all__ = [
-    "Attempt", "Bounds", "Exchange", "Failure", "Head", "Operation", "Outcome", "Principal", "Receipt",
+    "Attempt", "Bounds", "Capabilities", "Exchange", "Failure", "Head", "Operation", "Outcome", "Prices", "Principal", "Receipt",
     "Request", "Response", "Slot", "Target", "TlsPeer", "Usage",
 ]  # fmt: skip
 
@@ -152,6 +154,7 @@ class Exchange:
         "timeline",
         "usage",
         "when",
+        "written",
     )  # fmt: skip
 
     def __init__(
@@ -187,6 +190,7 @@ class Exchange:
         self.timeline: list[tuple[str, str, float, float, str]] | None = None
         self.shadowed: list[tuple[str, str, str]] = []
         self.when: dict[int, bool] = {}
+        self.written: str | None = ""
         self._facts: dict[str, object] = {}
         self._shadow_facts: dict[str, object] = {}
         self._signals: list[Signal] = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
+from .dialects import Dialect
+from .dialects.registry import PLAIN
+from .dialects.wire import Fault, Unsupported, Wire
 from .errors import Refusal, UpstreamError
 from .provider import Reply
 
-__all__ = ["StatusFailure", "kind_of_status", "refusal_of_failure", "retry_after_s", "scrub"]
+__all__ = ["StatusFailure", "fault_of", "kind_of_status", "refusal_of_failure", "scrub"]
 
 KEPT: Final = frozenset({400, 403, 404, 408, 409, 413, 422, 429, 502, 503, 504})
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
@@ -33,11 +34,12 @@ _PLAIN: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 class StatusFailure(UpstreamError):
-    """The upstream answered, with an error status."""
+    """The upstream answered, with an error status; ``fault`` is what its body says."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__("status", kind_of_status(reply.status, reply.body or b""), f"status {reply.status}")
+    def __init__(self, reply: Reply, fault: Fault) -> None:
+        super().__init__("status", kind_of_status(reply.status, fault), f"status {reply.status}")
         self.reply = reply
+        self.fault = fault
 
 
 def scrub(text: str) -> str:
@@ -49,18 +51,15 @@ def scrub(text: str) -> str:
     return text[:2000]
 
 
-def kind_of_status(status: int, body: bytes) -> str:
+def fault_of(wire: Dialect | Wire, status: int, body: bytes) -> Fault:
+    """What an error body says, read as ``wire`` writes it."""
+    return wire.fault(status, body) if isinstance(wire, Wire) else PLAIN.fault(status, body)
+
+
+def kind_of_status(status: int, fault: Fault) -> str:
     """The stable kind of a failure with an HTTP status; classes that a fallback treats apart are recognised."""
-    lowered = body[:4096].lower()
-    if status in (400, 413, 422) and any(
-        mark in lowered
-        for mark in (b"context_length", b"context length", b"maximum context", b"exceed_context")
-    ):
-        return "context_length"
-    if status in (400, 403) and any(
-        mark in lowered for mark in (b"content_filter", b"content_policy", b"content management policy")
-    ):
-        return "content_filter"
+    if fault.kind:
+        return fault.kind
     if status == 429:
         return "rate_limited"
     if status in (401, 402):
@@ -72,24 +71,21 @@ def kind_of_status(status: int, body: bytes) -> str:
     return "status" if status >= 500 or status < 400 else "bad_request"
 
 
-def retry_after_s(reply: Reply) -> float | None:
-    """Seconds that the upstream asks to wait: ``retry-after-ms``, else ``retry-after`` in seconds."""
-    for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
-        value = reply.header(name)
-        if value is not None:
-            try:
-                seconds = float(value) / unit
-            except ValueError:
-                continue
-            if 0 <= seconds < 86_400 * 30:
-                return seconds
-    return None
-
-
-def refusal_of_failure(error: UpstreamError | None, reply: Reply | None, skip: str | None) -> Refusal:
-    """The refusal that a client gets for the last failed attempt."""
-    if reply is not None:
-        return _of_reply(reply)
+def refusal_of_failure(
+    error: UpstreamError | None, skip: str | None, kept_statuses: frozenset[int] = frozenset()
+) -> Refusal:
+    """The refusal that a client gets for the last failed attempt; ``kept_statuses`` are those only its dialect knows."""
+    if isinstance(error, StatusFailure):
+        return _of_reply(error.reply, error.fault, kept_statuses)
+    if isinstance(error, Unsupported):
+        return Refusal(
+            400,
+            "unsupported_field",
+            f"'{error.param}' cannot be carried over to the provider of this model. Leave it out, or ask for another model.",
+            param=error.param,
+            reason=str(error),
+            headers=((b"x-should-retry", b"false"),),
+        )
     if skip is not None:
         return Refusal(
             503,
@@ -124,32 +120,29 @@ def refusal_of_failure(error: UpstreamError | None, reply: Reply | None, skip: s
     )
 
 
-def _of_reply(reply: Reply) -> Refusal:
+def _of_reply(reply: Reply, fault: Fault, kept_statuses: frozenset[int]) -> Refusal:
     status = reply.status
-    stated: dict[str, Any] = {}
-    try:
-        value = orjson.loads(reply.body or b"")
-        found = value.get("error", value) if type(value) is dict else {}
-        stated = found if type(found) is dict else {"message": str(found)}
-    except orjson.JSONDecodeError:
-        pass
     headers = tuple(
         (name, value) for name, value in reply.headers
         if name in (b"retry-after", b"retry-after-ms", b"x-should-retry") or name.startswith((b"x-ratelimit-", b"anthropic-ratelimit-"))
     )  # fmt: skip
-    if status in (401, 402):
+    if status in (401, 402) or fault.kind == "credential":
         return Refusal(
             502, "upstream_credential", "The gateway's own account with the model's provider was refused.",
             type="server_error", reason=f"upstream answered {status}", headers=((b"x-should-retry", b"false"),),
         )  # fmt: skip
-    if status == 529:
+    if status == 529 and status not in kept_statuses:
         mapped = 503
-    elif status in KEPT or 400 <= status < 500:
+    elif status in KEPT or status in kept_statuses or 400 <= status < 500:
         mapped = status
     else:
         mapped = 502
-    message = stated.get("message")
-    code, type_, param = stated.get("code"), stated.get("type"), stated.get("param")
+    message = fault.message
+    code, type_, param = fault.code, fault.type, fault.param
+    if fault.kind == "context_length":
+        code = "context_length_exceeded"  # the one class that clients of every dialect look for by name
+    elif fault.kind == "content_filter" and code is None:
+        code = "content_filter"
     kept = mapped == status
     if not kept:
         # The status is the gateway's own then: of the rest, only what reads like a published code stays.

@@ -135,6 +135,11 @@ class JsonText:
         """Reads ``raw`` strictly (see ``strict_loads``)."""
         return cls(raw, strict_loads(raw, max_depth=max_depth))
 
+    @classmethod
+    def of(cls, value: Json) -> JsonText:
+        """The document that ``value`` is, in its plainest form."""
+        return cls(_dump(value).encode(), value)
+
     @property
     def edited(self) -> bool:
         """Whether ``render`` differs from ``raw``."""

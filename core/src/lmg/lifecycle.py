@@ -14,7 +14,7 @@ from .compiler import ComponentFailed, Step
 from .credentials import credential_of
 from .errors import MeshError, Refusal, UpstreamError
 from .exchange import Exchange, Head, Receipt, Request, Response, Target
-from .failures import StatusFailure, refusal_of_failure
+from .failures import refusal_of_failure
 from .jsontext import JsonText, JsonTextError
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
@@ -344,19 +344,9 @@ class Walk:
         """Pumps an open stream to the client; its attempt ends, then it settles, then the terminal event leaves."""
         exchange = self.exchange
         try:
-            if self.laters:
-                await self._join()
-            await stream.pump(self)
-        except Refusal as refusal:
-            await stream.fail(self, refusal, None)
-            raise
+            stream = await self._pump(stream)
         except UpstreamError as error:
-            await stream.fail(self, None, error)
-            reply = error.reply if isinstance(error, StatusFailure) else None
-            raise refusal_of_failure(error, reply, None) from error
-        except asyncio.CancelledError:
-            await stream.cancelled(self)
-            raise
+            raise refusal_of_failure(error, None, exchange.dialect.kept_statuses) from error
         terminal = stream.terminal
         exchange.ended = "complete"
         await self.settle()
@@ -365,6 +355,33 @@ class Walk:
         await self._write(terminal)
         await self.client.end()
         await stream.drain()
+
+    async def _pump(self, stream: OpenStream) -> OpenStream:
+        """Pumps up to the terminal event; a stream that broke goes on with another where somebody asks for it."""
+        while True:
+            try:
+                if self.laters:
+                    await self._join()
+                await stream.pump(self)
+                return stream
+            except UpstreamError as error:
+                resumed: OpenStream | None = None
+                try:
+                    if self.exchange.committed and self.plan.on_failure:
+                        await stream.give_up(self, None, error)
+                        resumed = await Attempts(self).resume(stream, error)
+                finally:
+                    if resumed is None:
+                        await stream.fail(self, None, error)
+                if resumed is None:
+                    raise
+                stream = resumed
+            except Refusal as refusal:
+                await stream.fail(self, refusal, None)
+                raise
+            except asyncio.CancelledError:
+                await stream.cancelled(self)
+                raise
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Ends the exchange with the kernel's own text: a status before commit, an error event after it."""

@@ -13,8 +13,8 @@ from .bounded import Deadline
 from .compiler import ComponentFailed
 from .dialects import EventKind, StreamEvent
 from .errors import Refusal, Stage, UpstreamError
-from .exchange import Outcome
-from .failures import StatusFailure
+from .exchange import Attempt, Exchange, Outcome, Usage
+from .failures import StatusFailure, fault_of
 from .provider import ProviderConfig, Reply
 from .scope import Scope
 from .sse import EventSplitter, SseEvent
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenStream"]
 
 MAX_OPENING = 64
+MAX_WRITTEN = 2**20
 _NO_EVENTS: list[SseEvent] = []
 
 
@@ -49,12 +50,17 @@ class OpenStream:
     """
 
     __slots__ = (
-        "_chunks", "_dialect", "_fault", "_hide_usage", "_opened", "_opening", "_pending", "_reply", "_scope", "_splitter", "_stall_s",
-        "chain", "deltas", "headers", "terminal",
+        "_chunks", "_dialect", "_fault", "_hide_usage", "_keeps_text", "_opened", "_opening", "_pending", "_reply", "_scope", "_spent",
+        "_splitter", "_stall_s", "chain", "deltas", "headers", "spliced", "terminal",
     )  # fmt: skip
 
     def __init__(
-        self, scope: Scope, reply: Reply, config: ProviderConfig, headers: list[tuple[bytes, bytes]]
+        self,
+        scope: Scope,
+        reply: Reply,
+        config: ProviderConfig,
+        headers: list[tuple[bytes, bytes]],
+        before: OpenStream | None = None,
     ) -> None:
         assert reply.chunks is not None
         exchange = scope.exchange
@@ -70,9 +76,20 @@ class OpenStream:
         self._opening: list[StreamEvent] = []
         self._pending: list[bytes] = []
         self.headers = headers
-        self.chain = FilterChain(exchange, ())
+        self._keeps_text = exchange.pipeline.keeps_text
+        self._spent: Usage | None = None
+        # Events of a resumed answer go on beneath the filters that the broken one has opened.
+        self.spliced = before is not None
+        self.chain: FilterChain = FilterChain(exchange, ()) if before is None else before.chain
+        if before is not None:
+            self._spent, exchange.usage = exchange.usage, Usage()
         self.deltas = 0
         self.terminal = b""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt whose answer this is."""
+        return self._scope.attempt
 
     # -- before commit ------------------------------------------------------------------------
     async def open(self, walk: Walk, limit: Deadline) -> None:
@@ -106,6 +123,8 @@ class OpenStream:
             if self.terminal:
                 return
             kind = kind_of(sse, opened=self._opened)
+            if self._keeps_text and kind in ("delta", "finish"):
+                self._keep_text(walk.exchange, StreamEvent(self._dialect, sse, kind))
             if kind == "delta" and self._opened:
                 chain = self.chain
                 if not chain:
@@ -131,7 +150,7 @@ class OpenStream:
             raise self._error_event(sse, committed=walk.exchange.committed)
         exchange = walk.exchange
         if kind in ("usage", "finish") or (sse.data is not None and b'"usage":{' in sse.data):
-            usage = self._dialect.usage(orjson.loads(sse.data or b"null"))
+            usage = self._dialect.usage(orjson.loads(sse.data or b"null"), exchange.usage)
             if usage is not None:
                 exchange.usage = usage
         event = StreamEvent(self._dialect, sse, kind)
@@ -147,9 +166,10 @@ class OpenStream:
             self._scope.attempt.first_byte_at = now
             if exchange.first_token_at is None:
                 exchange.first_token_at = now
-            await self._open_filters(walk)
-            for held in self._opening:
-                await self._pass(held)
+            if not self.spliced:
+                await self._open_filters(walk)
+                for held in self._opening:
+                    await self._pass(held)
             self._opening = []
         if kind == "delta":
             self.deltas += 1
@@ -165,6 +185,17 @@ class OpenStream:
                 for last in await self.chain.finish():
                     self._pending.append(last.raw)
             self._pending.append(sse.raw)
+
+    @staticmethod
+    def _keep_text(exchange: Exchange, event: StreamEvent) -> None:
+        """Keeps the answer's text as the upstream sent it, for whoever may have it continued elsewhere."""
+        for delta in event.deltas:
+            if exchange.written is not None and delta.role == "assistant" and delta.format == "text":
+                exchange.written += delta.text
+            else:  # reasoning, a call of a tool: nothing that another model could go on from
+                exchange.written = None
+        if exchange.written is not None and len(exchange.written) > MAX_WRITTEN:
+            exchange.written = None
 
     async def _pass(self, event: StreamEvent) -> None:
         if self.chain and event.kind != "other":
@@ -204,7 +235,6 @@ class OpenStream:
             Refusal: a filter denied.
         """
         loop = walk.pipeline.loop
-        exchange = walk.exchange
         end = loop.time() + self._scope.attempt.deadline - time.monotonic()
         stall_s = self._stall_s
         pending = self._pending
@@ -240,17 +270,15 @@ class OpenStream:
                 chunks.tap = None
         if not self.terminal:
             raise self._ended_early("stream")
-        self._estimate(walk)
-        await self._scope.close(Outcome("complete", http_status=self._reply.status))
+        await self._account(walk, Outcome("complete", http_status=self._reply.status))
         self.chain.close()
-        del exchange
 
     def _direct(self, walk: Walk, limit: Deadline, end: float) -> Callable[[bytes], bool] | None:
         """What takes a chunk while the pump waits for one, so that its task need not wake: a plain delta, and no more."""
         loop, exchange, client = walk.pipeline.loop, walk.exchange, walk.client
         stall_s, dialect, chain = self._stall_s, self._dialect, self.chain
         single, kind_of = self._splitter.single, self._dialect.kind
-        if chain.has_async or not isinstance(client, Direct):
+        if chain.has_async or self._keeps_text or not isinstance(client, Direct):
             return None
 
         def take(chunk: bytes) -> bool:
@@ -286,17 +314,20 @@ class OpenStream:
 
     async def fail(self, walk: Walk, refusal: Refusal | None, error: UpstreamError | None) -> None:
         """Ends the attempt of a stream that broke (``error``) or that a component refused (``refusal``)."""
-        self._estimate(walk)
-        await self._scope.close(
-            Outcome("failed" if error is not None else "cancelled", error, self._reply.status)
-        )
+        await self.give_up(walk, refusal, error)
         await self._close()
+
+    async def give_up(self, walk: Walk, refusal: Refusal | None, error: UpstreamError | None) -> None:
+        """Ends the attempt and its upstream call; the filters stay open for an answer that may go on."""
+        if self._scope.attempt.outcome is None:
+            outcome = Outcome("failed" if error is not None else "cancelled", error, self._reply.status)
+            await self._account(walk, outcome)
+        await self._close_upstream()
 
     async def cancelled(self, walk: Walk) -> None:
         """Ends the attempt of a stream whose client has left: the upstream call is closed at once."""
         await self._close()
-        self._estimate(walk)
-        await self._scope.close(Outcome("cancelled", None, self._reply.status))
+        await self._account(walk, Outcome("cancelled", None, self._reply.status))
 
     async def drain(self) -> None:
         """After the terminal event: reads what ends the upstream's framing, so that its connection can be kept."""
@@ -311,9 +342,20 @@ class OpenStream:
 
     async def _close(self) -> None:
         self.chain.close()
+        await self._close_upstream()
+
+    async def _close_upstream(self) -> None:
         closer = getattr(self._chunks, "aclose", None)
         if closer is not None:
             await closer()
+
+    async def _account(self, walk: Walk, outcome: Outcome) -> None:
+        """Ends the attempt with what it used; the exchange has used that and what the broken ones had."""
+        self._estimate(walk)
+        await self._scope.close(outcome)
+        if self._spent is not None:
+            spent, self._spent = self._spent, None
+            walk.exchange.usage = spent.plus(walk.exchange.usage)
 
     def _estimate(self, walk: Walk) -> None:
         if walk.exchange.usage.estimated:
@@ -336,7 +378,8 @@ class OpenStream:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             return UpstreamError(stage, "protocol", "an event that is no JSON object")
         status = code if type(code) is int and 400 <= code < 600 else 502
-        failure = StatusFailure(Reply(status, self._reply.headers, sse.data))
+        fault = fault_of(self._dialect, status, sse.data or b"")
+        failure = StatusFailure(Reply(status, self._reply.headers, sse.data), fault)
         if committed:
             failure.stage = stage
         return failure

@@ -19,7 +19,7 @@ from .hookspecs import LIFE_HOOKS
 from .host import Host
 from .ordering import Listed, check_order
 from .provider import Provider
-from .services.embedded import ProviderCatalogue
+from .services.embedded import TargetTable
 from .yamltext import Document
 
 if TYPE_CHECKING:
@@ -185,10 +185,11 @@ class Pipeline:
             self.register.register(component, name=listed.name)
         self.plan: Plan = compile_steps(pairs, host)
         self.wants_timeline = any(component.needs_timeline for _, component in pairs)
+        self.keeps_text = any(component.needs_written for _, component in pairs)
         self.authenticators = tuple(s for s in self.plan.hooks["on_request"] if "principal" in s.provides)
         # Unknown means deny, in the kernel: past this step there is a principal, or there is no exchange.
         self.auth_gate = next((s for s in reversed(self.authenticators) if not s.shadow), None)
-        self.catalogue: Catalogue = ProviderCatalogue(())
+        self.catalogue = TargetTable(())
 
     async def start(self) -> None:
         """Starts what is new: services, providers, then the list. A failure stops what had started."""
@@ -201,14 +202,15 @@ class Pipeline:
         except BaseException:
             await _stop(begun)
             raise
-        catalogue = next((s for s in self.services if s.protocol == "catalogue"), None)
-        if catalogue is not None:
-            self.catalogue = catalogue  # type: ignore[assignment]
-        else:
-            self.catalogue = ProviderCatalogue(
-                [target for provider in self.providers.values() for target in provider.targets()]
-            )
+        self.catalogue = TargetTable(
+            [target for provider in self.providers.values() for target in provider.targets()],
+            self.model_data(),
+        )
         self.started = True
+
+    def model_data(self) -> Catalogue | None:
+        """The service that knows models and prices, where one is configured."""
+        return next((s for s in self.services if s.protocol == "catalogue"), None)  # type: ignore[return-value]
 
     def activate(self) -> None:
         """Puts this pipeline's services in the host's places: called when it becomes the running one."""

@@ -11,6 +11,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field, SecretStr, field_validator
 
 from .component import ComponentConfig, _Configured
+from .dialects import Dialect
+from .dialects.openai_chat import CompatibleChat
+from .dialects.openai_embeddings import OpenAIEmbeddings
+from .dialects.wire import Wire
 from .errors import ConfigError
 from .exchange import Attempt, Exchange, Operation, Target
 from .upstream import Transport, TransportOptions, UpstreamRequest, Url, open_transport
@@ -18,6 +22,7 @@ from .upstream import Transport, TransportOptions, UpstreamRequest, Url, open_tr
 __all__ = ["HttpProvider", "HttpProviderConfig", "Provider", "ProviderConfig", "Reply"]
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+Spoken = Dialect | Wire
 
 # Headers that say where a message goes and how long it is: the transport's alone.
 _FRAMING = frozenset(
@@ -37,6 +42,14 @@ _FRAMING = frozenset(
 # The only request headers that travel on: none of them selects host, path, key or account.
 FORWARDED = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"user-agent"})
 MIN_SECRET = 8
+PATHS = {
+    "openai.chat": "/v1/chat/completions",
+    "openai.embeddings": "/v1/embeddings",
+    "openai.responses": "/v1/responses",
+    "anthropic.messages": "/v1/messages",
+    "anthropic.count_tokens": "/v1/messages/count_tokens",
+}
+"""Where the wires live that several providers speak."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")
 
@@ -93,6 +106,12 @@ class Provider(_Configured):
 
     Config: ClassVar[type[ComponentConfig]] = ProviderConfig
     operations: ClassVar[frozenset[Operation]] = frozenset({"chat"})
+    wires: ClassVar[Mapping[Operation, tuple[Spoken, ...]]] = {
+        "chat": (CompatibleChat(),),
+        "embeddings": (OpenAIEmbeddings(),),
+    }
+    """What the upstream speaks, by operation; where it speaks a client's own dialect nothing is translated,
+    else the first that can be translated to is taken."""
     config: ProviderConfig
 
     def targets(self) -> list[Target]:
@@ -101,14 +120,18 @@ class Provider(_Configured):
         return [
             Target(
                 self.name, model, config.model_map.get(model, model), config.priority, config.fallback, config.on_prem,
-                config.region, frozenset(self.operations),
+                config.region, self.operations,
             )
             for model in config.models
         ]  # fmt: skip
 
-    def wire(self, operation: Operation) -> str:
-        """The name of the dialect that this provider speaks for ``operation``."""
-        return {"chat": "openai.chat", "embeddings": "openai.embeddings"}[operation]
+    def wire(self, operation: Operation, dialect: str, model: str) -> Spoken | None:
+        """What to speak for a request that came in ``dialect``: the same, else the first wire, else None."""
+        spoken = self.wires.get(operation, ())
+        for one in spoken:
+            if one.name == dialect:
+                return one
+        return next((one for one in spoken if isinstance(one, Wire)), None)
 
     @classmethod
     def embedded(cls, environ: Mapping[str, str]) -> dict[str, object] | None:
@@ -117,7 +140,8 @@ class Provider(_Configured):
 
     @abstractmethod
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
-        """One call for ``attempt``; ``attempt.body`` is the request, ``attempt.headers`` go along.
+        """One call for ``attempt``; ``attempt.payload`` is the request in the wire ``attempt.wire``, and
+        ``attempt.headers`` go along.
 
         Raises:
             UpstreamError: no answer was had. An answer with an error status is a ``Reply``.
@@ -164,13 +188,16 @@ class HttpProviderConfig(ProviderConfig):
 class HttpProvider(Provider):
     """A provider that speaks an OpenAI-shaped wire over HTTP; others override ``path`` and ``credentials``."""
 
+    forwarded: ClassVar[frozenset[bytes]] = frozenset()
+    """Further headers of the client's that travel on: none may select host, path, key or account."""
+
     Config: ClassVar[type[ComponentConfig]] = HttpProviderConfig
     config: HttpProviderConfig
     transport: Transport
 
     def path(self, operation: Operation, attempt: Attempt) -> str:
         """The path of ``operation`` below the endpoint."""
-        return {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}[operation]
+        return PATHS[attempt.wire]
 
     def credentials(self) -> list[tuple[bytes, bytes]]:
         """The headers that authenticate the gateway to the upstream."""
@@ -227,12 +254,12 @@ class HttpProvider(Provider):
         headers = [
             (key, value)
             for key, value in exchange.head.headers
-            if key in FORWARDED and key not in self._names
+            if (key in FORWARDED or key in self.forwarded) and key not in self._names
         ]
         headers += self._fixed
         headers += attempt.headers
         path = self._url.path + self.path(exchange.operation, attempt)
-        response = await self.transport.send(UpstreamRequest("POST", path, headers, attempt.body.render()))
+        response = await self.transport.send(UpstreamRequest("POST", path, headers, attempt.payload.render()))
         if response.is_event_stream and response.status < 300:
             return Reply(response.status, response.headers, chunks=response)
         body = await response.read()

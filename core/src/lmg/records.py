@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from .errors import UpstreamError
 from .jsontext import JsonText
@@ -13,10 +13,12 @@ __all__ = [
     "UNBOUNDED",
     "Attempt",
     "Bounds",
+    "Capabilities",
     "Failure",
     "Head",
     "Operation",
     "Outcome",
+    "Prices",
     "Principal",
     "Receipt",
     "Slot",
@@ -92,7 +94,8 @@ class Head:
 class Usage:
     """Tokens, as the upstream counted them or, where it did not say, ``estimated``.
 
-    ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning ones.
+    ``input_tokens`` includes those read from a cache and those written to one, ``output_tokens`` the
+    reasoning ones.
     """
 
     input_tokens: int = 0
@@ -100,6 +103,48 @@ class Usage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = True
+    cache_write_tokens: int = 0
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together; estimated where one of them is."""
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a model costs, in nano-dollars per million tokens (1 USD per million is 1,000,000,000).
+
+    ``cache_read`` and ``cache_write`` are None where such tokens cost what input costs. ``above`` holds
+    the prices of requests with more input tokens than stated, the smallest threshold first.
+    """
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+    above: tuple[tuple[int, Prices], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model can do. None is unknown, which is neither yes nor no."""
+
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    json_schema: bool | None = None
+    reasoning: bool | None = None
+
+
+UNKNOWN: Final = Capabilities()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +152,7 @@ class Target:
     """A provider, a model, and what the catalogue knows of the pair.
 
     ``model`` is the name that clients ask for, ``upstream_model`` the one sent upstream.
-    Prices are nano-dollars per token, None where unknown (unknown is not zero).
+    ``prices`` is None where they are unknown, which is not zero.
     """
 
     provider: str
@@ -118,9 +163,8 @@ class Target:
     on_prem: bool = False
     region: str = ""
     operations: frozenset[str] = frozenset({"chat"})
-    input_price: int | None = None
-    output_price: int | None = None
-    capabilities: Mapping[str, object] = field(default_factory=dict)
+    prices: Prices | None = None
+    capabilities: Capabilities = UNKNOWN
 
     @property
     def name(self) -> str:
@@ -194,18 +238,25 @@ class Outcome:
 
 
 class Attempt:
-    """One try at one target, with its own copy-on-write view of the request."""
+    """One try at one target, with its own copy-on-write view of the request.
+
+    ``body`` is the request in the client's dialect, ``payload`` what goes over the wire named ``wire``, and
+    ``ignored`` the client's fields that this wire cannot express and that may be left out.
+    """
 
     __slots__ = (
         "body",
         "deadline",
         "first_byte_at",
         "headers",
+        "ignored",
         "number",
         "outcome",
+        "payload",
         "prefill",
         "started",
         "target",
+        "wire",
     )
 
     def __init__(self, target: Target, number: int, body: JsonText, started: float, deadline: float) -> None:
@@ -218,6 +269,9 @@ class Attempt:
         self.first_byte_at: float | None = None
         self.outcome: Outcome | None = None
         self.prefill: str | None = None
+        self.wire = ""
+        self.payload = body
+        self.ignored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Attempt({self.number}, {self.target.name})"

@@ -25,8 +25,8 @@ class StreamFilter:
     """What a component puts into a stream of events. Events are immutable; change one with ``event.replace``.
 
     ``feed`` and ``finish`` may be plain (and then must be cheap) or coroutines. Text that is held back for a
-    choice must be emitted before that choice's ``finish`` event; ``event.only(delta, text)`` makes an event for
-    it. Either may return a ``Deny``, which ends the stream.
+    choice must be emitted before the event that ends it (see ``event.ends``); ``event.only(delta, text)`` makes an
+    event for it. Either may return a ``Deny``, which ends the stream.
     """
 
     def feed(self, event: StreamEvent) -> Iterable[StreamEvent] | Deny | Any:
@@ -117,12 +117,13 @@ class _Link:
 class FilterChain:
     """The open filters of one attempt's answer, in the order in which events pass them."""
 
-    __slots__ = ("_exchange", "_links", "has_async")
+    __slots__ = ("_exchange", "_links", "_rebuilder", "has_async")
 
     def __init__(self, exchange: Exchange, filters: Sequence[tuple[Step, StreamFilter]]) -> None:
         self._exchange = exchange
         self._links = [_Link(step, opened) for step, opened in filters]
         self.has_async = any(link.is_async for link in self._links)
+        self._rebuilder = exchange.dialect.rebuilder() if self._links else None
 
     def __bool__(self) -> bool:
         return bool(self._links)
@@ -137,11 +138,16 @@ class FilterChain:
                 events = self._call(link, events[0])
             else:
                 events = [out for one in events for out in self._call(link, one)]
-        return events
+        return events if self._rebuilder is None else self._rebuilt(events)
 
     async def feed(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """The events that leave for the client. Raises Refusal where a filter denies or fails closed."""
-        return await self._through((event,), 0)
+        events = await self._through((event,), 0)
+        return events if self._rebuilder is None else self._rebuilt(events)
+
+    def _rebuilt(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        assert self._rebuilder is not None
+        return [self._rebuilder.out(event) for event in events]
 
     async def finish(self) -> list[StreamEvent]:
         """What the filters still held, each passed through those behind it."""
@@ -149,7 +155,7 @@ class FilterChain:
         for n, link in enumerate(self._links):
             if not link.bypassed:
                 out += await self._through(await self._call_async(link, None), n + 1)
-        return out
+        return out if self._rebuilder is None else list(self._rebuilt(out))
 
     async def _through(self, events: Sequence[StreamEvent], start: int) -> Sequence[StreamEvent]:
         for link in self._links[start:]:

@@ -20,11 +20,12 @@ __all__ = ["Document", "load"]
 
 MAX_BYTES: Final = 4 * 2**20
 MAX_NODES: Final = 200_000
+MAX_DEPTH: Final = 100
 _REFERENCE: Final = re.compile(r"\$\{([^{}\n]*)\}")
 _MARK: Final = re.compile("\ue000(\\d+)\ue001")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALARS: Final = yaml.SafeLoader("")
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class Document:
@@ -43,8 +44,8 @@ class Document:
         return ""
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Document:
-    """Reads ``path`` and what it includes.
+def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Document:
+    """Reads ``path`` and what it includes. ``environ`` None leaves ``${…}`` as it stands.
 
     Raises:
         ConfigError: with file:line and what to do; no value of a secret is ever part of it.
@@ -57,7 +58,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Document:
 
 def _load(
     path: Path,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] | None,
     places: dict[tuple[str | int, ...], str],
     files: list[Path],
     above: tuple[Path, ...],
@@ -103,10 +104,12 @@ def _load(
 
 class _Reader:
     def __init__(
-        self, path: Path, environ: Mapping[str, str], places: dict[tuple[str | int, ...], str]
+        self, path: Path, environ: Mapping[str, str] | None, places: dict[tuple[str | int, ...], str]
     ) -> None:
-        self.path, self.environ, self.places = path, environ, places
+        self.path, self.environ, self.places = path, environ or {}, places
+        self.resolves = environ is not None
         self.references: list[str] = []
+        self.scalars = yaml.SafeLoader("")
         self.nodes = 0
 
     def place(self, path: tuple[str | int, ...]) -> str:
@@ -115,7 +118,7 @@ class _Reader:
     def read(self, text: str) -> dict[str, Any]:
         if "\ue000" in text:
             raise ConfigError("the file holds the private character U+E000", where=str(self.path))
-        loader = _Loader(_REFERENCE.sub(self._mark, text))
+        loader = _Loader(_REFERENCE.sub(self._mark, text) if self.resolves else text)
         try:
             node = loader.get_single_node()
         except yaml.YAMLError as error:
@@ -145,10 +148,12 @@ class _Reader:
         where = f"{self.path}:{node.start_mark.line + 1}"
         if self.nodes > MAX_NODES:
             raise ConfigError(f"more than {MAX_NODES} values (aliases count each time)", where=where)
+        if len(path) > MAX_DEPTH:
+            raise ConfigError(f"nested deeper than {MAX_DEPTH} (an alias of itself?)", where=where)
         self.places.setdefault(path, where)
         if isinstance(node, yaml.MappingNode):
             value: dict[str, Any] = {}
-            for key_node, value_node in node.value:
+            for key_node, value_node in self._pairs(node, len(path)):
                 key = (
                     self._value(key_node, (*path, "<key>")) if isinstance(key_node, yaml.ScalarNode) else None
                 )
@@ -172,7 +177,29 @@ class _Reader:
             )
         if node.tag.startswith("!"):
             raise ConfigError(f"the tag {node.tag} is not supported", where=where)
-        return _SCALARS.construct_object(node)
+        try:
+            return self.scalars.construct_object(node)
+        except (ValueError, OverflowError, yaml.YAMLError):
+            raise ConfigError(
+                f"this is no {node.tag.rpartition(':')[2]}", where=where, hint="quote it where it is a text"
+            ) from None
+
+    def _pairs(self, node: yaml.MappingNode, depth: int) -> list[tuple[yaml.Node, yaml.Node]]:
+        """The entries of a mapping, those of ``<<`` last and only where they are not its own."""
+        own = [(key, value) for key, value in node.value if key.tag != _MERGE]
+        names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                continue
+            self.nodes += 1
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode) or depth > MAX_DEPTH or self.nodes > MAX_NODES:
+                    place = f"{self.path}:{key.start_mark.line + 1}"
+                    raise ConfigError("<<: takes a mapping, or a list of them", where=place)
+                merged = self._pairs(source, depth + 1)
+                own += [pair for pair in merged if pair[0].value not in names]
+                names |= {str(inner.value) for inner, _ in merged}
+        return own
 
     def _resolve(self, reference: str, where: str, path: tuple[str | int, ...]) -> str:
         dotted = ".".join(map(str, path))

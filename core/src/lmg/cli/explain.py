@@ -13,11 +13,11 @@ from typing import Any, Final
 import orjson
 
 from ..dialects import Dialect
+from ..dialects.registry import DIALECTS
 from ..dryrun import DryRun
 from ..errors import ConfigError
 from ..exchange import Head, Request
 from ..hookspecs import REVERSED
-from ..server.app import DIALECTS
 from .output import console, print_json, table
 from .source import add_config_argument, find_config, read_blueprint
 

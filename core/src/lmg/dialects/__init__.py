@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from ..jsontext import Json, JsonPath, JsonText
 from ..segments import Role, Segment
@@ -14,7 +14,7 @@ from ..sse import SseEvent, encode_event
 if TYPE_CHECKING:
     from ..exchange import Operation, Usage
 
-__all__ = ["Delta", "Dialect", "EventKind", "StreamEvent"]
+__all__ = ["Delta", "Dialect", "EventKind", "Rebuilder", "StreamEvent"]
 
 EventKind = Literal["open", "delta", "finish", "usage", "done", "error", "other"]
 
@@ -62,6 +62,12 @@ class StreamEvent:
             self._deltas = tuple(self._dialect.deltas(body.value)) if body is not None else ()
         return self._deltas
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """What ids of deltas begin with that get no more text after this event: text held for them leaves before it."""
+        body = self.body
+        return tuple(self._dialect.ends(body.value)) if body is not None else ()
+
     def replace(self, delta: Delta, text: str) -> StreamEvent:
         """This event with ``text`` in the place of ``delta``; log probabilities of that choice are dropped."""
         body = self.body
@@ -87,6 +93,13 @@ class StreamEvent:
         return encode_event(self._body.render(), self.sse.name)
 
 
+class Rebuilder(Protocol):
+    """Stands behind the filters of a stream and sees every event on its way out."""
+
+    def out(self, event: StreamEvent) -> StreamEvent:
+        """``event``, or one in its place that repeats what has really left."""
+
+
 class Dialect(ABC):
     """A wire format. Pure: holds no state, knows no provider and no network."""
 
@@ -94,6 +107,10 @@ class Dialect(ABC):
     operation: ClassVar[Operation]
     own_fields: ClassVar[tuple[str, ...]] = ("routing_hint",)
     streams: ClassVar[bool] = True
+    resumable: ClassVar[bool] = False
+    """Whether another target's events can go on where a broken stream's have ended (``continued``)."""
+    kept_statuses: ClassVar[frozenset[int]] = frozenset()
+    """Error statuses of an upstream that this dialect's clients know and others would not."""
 
     @abstractmethod
     def check(self, value: Json) -> None:
@@ -116,8 +133,10 @@ class Dialect(ABC):
         """Every text of a whole answer (or of an error body) that a client will read."""
 
     @abstractmethod
-    def usage(self, value: Json) -> Usage | None:
-        """The usage that a whole answer or an event states, or None."""
+    def usage(self, value: Json, before: Usage | None = None) -> Usage | None:
+        """The usage that a whole answer or an event states, or None. ``before`` is what earlier events of the
+        same stream have stated, for dialects that spread it.
+        """
 
     @abstractmethod
     def error_body(
@@ -147,6 +166,10 @@ class Dialect(ABC):
         """Drops what no longer fits the text at ``path``."""
         return body
 
+    def continued(self, body: JsonText, prefill: str) -> JsonText:
+        """The request for an answer that goes on behind ``prefill``; only where ``resumable``."""
+        raise NotImplementedError
+
     # -- streams ----------------------------------------------------------------------------
     def read_json(self, data: bytes) -> Json:
         """An event's JSON; raises ``JsonTextError`` where it is none."""
@@ -161,6 +184,14 @@ class Dialect(ABC):
     def deltas(self, value: Json) -> Iterable[Delta]:
         """The pieces of text in an event."""
         return ()
+
+    def ends(self, value: Json) -> Iterable[str]:
+        """What ids of deltas begin with that get no more text after this event."""
+        return ()
+
+    def rebuilder(self) -> Rebuilder | None:
+        """What keeps events that repeat the text of earlier ones true to what has left, where a dialect has such."""
+        return None
 
     def delta_event(self, like: Json, delta: Delta, text: str) -> Json:
         """An event's value that carries only ``text``, shaped like ``like``."""

@@ -51,7 +51,7 @@ class OpenAIEmbeddings(Dialect):
         if type(value) is dict and "error" in value:
             yield from walk_text(value["error"], ("error",), "error")
 
-    def usage(self, value: Json) -> Usage | None:
+    def usage(self, value: Json, before: Usage | None = None) -> Usage | None:
         stated = value.get("usage") if type(value) is dict else None
         tokens = stated.get("prompt_tokens") if type(stated) is dict else None
         return Usage(tokens, estimated=False) if type(tokens) is int and tokens >= 0 else None

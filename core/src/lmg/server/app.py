@@ -9,8 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from ..dialects import Dialect
-from ..dialects.openai_chat import OpenAIChat
-from ..dialects.openai_embeddings import OpenAIEmbeddings
+from ..dialects.registry import DIALECTS, PLAIN
 from ..exchange import Exchange, Head
 from ..lifecycle import Walk
 from .client import AsgiClient
@@ -21,16 +20,9 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..pipeline import Pipeline
 
-__all__ = ["DIALECTS", "Gateway"]
-
-DIALECTS: Final[dict[bytes, Dialect]] = {
-    b"/v1/chat/completions": OpenAIChat(),
-    b"/v1/embeddings": OpenAIEmbeddings(),
-}
-"""Every route that reaches a model. Authentication belongs to the route's exchange, never to a path string."""
+__all__ = ["Gateway"]
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
-_PLAIN: Final = OpenAIChat()
 
 
 class Gateway:
@@ -45,6 +37,7 @@ class Gateway:
         self._numbers = itertools.count(1)
         self._rest: ASGIApp | None = None
         self.live = [pipeline]
+        self.retiring: set[asyncio.Task[None]] = set()
 
     def new_id(self) -> str:
         """An id that no other exchange has."""
@@ -67,11 +60,11 @@ class Gateway:
             return
         if scope["method"] != "POST":
             await self.error(
-                client, 405, "method_not_allowed", "This route takes POST.", headers=[(b"allow", b"POST")]
+                client, 405, "method_not_allowed", "This route takes POST.", [(b"allow", b"POST")], dialect
             )
             return
         if self.draining:
-            await self.refuse_draining(client)
+            await self.refuse_draining(client, dialect)
             return
         await self.serve(pipeline, self.exchange(pipeline, scope, dialect), client, scope)
 
@@ -121,7 +114,9 @@ class Gateway:
 
     def _retire(self, pipeline: Pipeline) -> None:
         self.live.remove(pipeline)
-        self.host.spawn(pipeline.stop(self.live), name="pipeline-stop")
+        stopping = self.host.spawn(pipeline.stop(self.live), name="pipeline-stop")
+        self.retiring.add(stopping)
+        stopping.add_done_callback(self.retiring.discard)
 
     # -- refusals of the application's own ------------------------------------------------------
     async def error(
@@ -131,10 +126,11 @@ class Gateway:
         code: str,
         message: str,
         headers: list[tuple[bytes, bytes]] | None = None,
+        dialect: Dialect = PLAIN,
     ) -> None:
         """An error outside any exchange, in the same shape as all others."""
         request_id = self.new_id()
-        body = _PLAIN.error_body(
+        body = dialect.error_body(
             status,
             code,
             message,
@@ -153,7 +149,7 @@ class Gateway:
             body,
         )
 
-    async def refuse_draining(self, client: AsgiClient) -> None:
+    async def refuse_draining(self, client: AsgiClient, dialect: Dialect) -> None:
         """What new work gets while streams in flight finish."""
         await self.error(
             client,
@@ -161,6 +157,7 @@ class Gateway:
             "draining",
             "The gateway is shutting down.",
             headers=[(b"retry-after", b"1"), (b"connection", b"close")],
+            dialect=dialect,
         )
 
     async def _cors(self, scope: Scope, client: AsgiClient) -> bool:

@@ -19,7 +19,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ..dialects.openai_errors import error_body
+from ..dialects.registry import dialect_for_errors
 from ..exchange import TlsPeer
 from .turn import Turn
 
@@ -150,7 +150,8 @@ class FrontDoor(HttpToolsProtocol):
         self.pipeline.clear()
         cycle = self._answering
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            body = error_body(
+            path = getattr(self, "url", b"").partition(b"?")[0]
+            body = dialect_for_errors(path).error_body(
                 status, code, message, "invalid_request_error" if status < 500 else "server_error", None, ""
             )
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(

@@ -83,9 +83,9 @@ class _Rest:
                     type="server_error",
                     headers=((b"retry-after", b"1"), (b"connection", b"close")),
                 )
-            from .app import _PLAIN
+            from ..dialects.registry import PLAIN
 
-            exchange = gateway.exchange(gateway.pipeline, request.scope, _PLAIN)
+            exchange = gateway.exchange(gateway.pipeline, request.scope, PLAIN)
             for step in gateway.pipeline.authenticators:
                 try:
                     verdict = await step.call(exchange)
@@ -157,10 +157,10 @@ class _Rest:
         return await self.on_refusal(request, Refusal(error.status_code, code, message, headers=headers))
 
     async def on_refusal(self, request: Request, refusal: Refusal) -> Response:
-        from .app import _PLAIN
+        from ..dialects.registry import dialect_for_errors
 
         request_id = self.gateway.new_id()
-        body = _PLAIN.error_body(
+        body = dialect_for_errors(request.scope.get("raw_path", b"")).error_body(
             refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, request_id
         )
         response = Response(body, refusal.status, media_type="application/json")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from ..exchange import Operation, Receipt, Target
+    from ..exchange import Receipt, Target
 
 __all__ = ["Catalogue", "Claim", "CounterStore", "Ledger", "Secrets", "Tokenizer"]
 
@@ -54,13 +54,10 @@ class Ledger(Protocol):
 
 
 class Catalogue(Protocol):
-    """Models, what they can do, and what they cost."""
+    """What is known of models: what they can do, and what they cost. Asked once a target, at start."""
 
-    def targets(self, model: str, operation: Operation) -> tuple[Target, ...]:
-        """All targets that could serve ``model`` for ``operation``, best priority first; no I/O."""
-
-    def models(self) -> tuple[Target, ...]:
-        """Every target, one a model, in the order of the configuration."""
+    def enrich(self, target: Target) -> Target:
+        """``target`` with its capabilities and prices, as far as they are known; no I/O."""
 
 
 class Tokenizer(Protocol):

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from ..errors import QueueFull, ServiceError
 from ..exchange import Operation, Receipt, Target
-from . import Claim
+from . import Catalogue, Claim
 
 __all__ = [
-    "EstimatingTokenizer", "FileCounters", "FileLedger", "FileSecrets", "MemoryCounters", "MemoryLedger", "ProviderCatalogue",
+    "EstimatingTokenizer", "FileCounters", "FileLedger", "FileSecrets", "MemoryCounters", "MemoryLedger", "TargetTable",
 ]  # fmt: skip
 
 MAX_COUNTERS: Final = 100_000
@@ -241,30 +241,35 @@ def as_json(receipt: Receipt) -> dict[str, Any]:
     return asdict(receipt)
 
 
-class ProviderCatalogue:
-    """What the configured providers say they serve; capabilities and prices as far as they state them."""
+class TargetTable:
+    """Which targets could serve a model: those of the configured providers, with what the catalogue knows of them."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self._all = tuple(sorted(targets, key=lambda target: target.priority))
+    def __init__(self, targets: Sequence[Target], catalogue: Catalogue | None = None) -> None:
+        self._catalogue = catalogue
+        known = [target if target.model == "*" else self._enriched(target) for target in targets]
+        self._all = tuple(sorted(known, key=lambda target: target.priority))
         self._by: dict[tuple[str, str], tuple[Target, ...]] = {}
         for target in self._all:
             for operation in target.operations:
                 self._by[target.model, operation] = (*self._by.get((target.model, operation), ()), target)
         self._any = {model for model, _ in self._by}
 
+    def _enriched(self, target: Target) -> Target:
+        return self._catalogue.enrich(target) if self._catalogue is not None else target
+
     def targets(self, model: str, operation: Operation) -> tuple[Target, ...]:
+        """All targets that could serve ``model`` for ``operation``, best priority first."""
         found = self._by.get((model, operation))
         if found is not None:
             return found
         # A provider that names no models serves whatever is asked of it.
         open_ = [t for t in self._all if t.model == "*" and operation in t.operations]
-        return (
-            tuple(replace(t, model=model, upstream_model=model) for t in open_)
-            if model not in self._any
-            else ()
-        )
+        if model in self._any:
+            return ()
+        return tuple(self._enriched(replace(t, model=model, upstream_model=model)) for t in open_)
 
     def models(self) -> tuple[Target, ...]:
+        """Every target, one a model, in the order of the configuration."""
         seen: dict[str, Target] = {}
         for target in self._all:
             if target.model != "*":

@@ -6,20 +6,25 @@ Source: OpenAI API reference, "Create chat completion" and "The chat completion 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 import orjson
 
-from ..errors import Refusal
-from ..exchange import Usage
-from ..jsontext import Json, JsonPath, JsonText
-from ..segments import Role, Segment, walk_text
-from ..sse import SseEvent, encode_event
-from . import Delta, Dialect, EventKind, StreamEvent
-from .openai_errors import error_body
+from ...errors import Refusal
+from ...jsontext import Json, JsonPath, JsonText
+from ...records import Usage
+from ...segments import Role, Segment, walk_text
+from ...sse import SseEvent, encode_event
+from .. import Delta, EventKind, StreamEvent
+from ..form import Chat, Completion
+from ..openai_errors import error_body
+from ..wire import Codec, EventDecoder, EventEncoder, Fault, Support
+from .answer import decode_answer, decode_usage, encode_answer, fault
+from .events import ChatDecoder, ChatEncoder
+from .request import SUPPORT, decode_request, encode_request
 
-__all__ = ["OpenAIChat"]
+__all__ = ["CompatibleChat", "OpenAIChat"]
 
 _ROLES: Final[dict[str, Role]] = {
     "system": "system",
@@ -46,11 +51,37 @@ _DONE: Final = b"[DONE]"
 _FINISHED: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
-class OpenAIChat(Dialect):
+class OpenAIChat(Codec):
     """``POST /v1/chat/completions``."""
 
     name = "openai.chat"
     operation = "chat"
+    support = SUPPORT
+    resumable = True
+    output_cap: ClassVar[str] = "max_completion_tokens"
+    """The field that caps the answer where a translated request carries a cap."""
+
+    # -- translation --------------------------------------------------------------------------
+    def decode_request(self, value: Json) -> Chat:
+        return decode_request(value)
+
+    def encode_request(self, chat: Chat) -> dict[str, Any]:
+        return encode_request(chat, self.output_cap)
+
+    def decode_answer(self, value: Json) -> Completion:
+        return decode_answer(value)
+
+    def encode_answer(self, completion: Completion) -> dict[str, Any]:
+        return encode_answer(completion)
+
+    def decoder(self) -> EventDecoder:
+        return ChatDecoder()
+
+    def encoder(self) -> EventEncoder:
+        return ChatEncoder()
+
+    def fault(self, status: int, body: bytes) -> Fault:
+        return fault(status, body)
 
     # -- requests ---------------------------------------------------------------------------
     def check(self, value: Json) -> None:
@@ -113,6 +144,11 @@ class OpenAIChat(Dialect):
         options = value.get("stream_options") if type(value) is dict else None
         return type(options) is dict and options.get("include_usage") is True
 
+    def continued(self, body: JsonText, prefill: str) -> JsonText:
+        messages = body.get("messages")
+        assert type(messages) is list
+        return body.set(("messages",), [*messages, {"role": "assistant", "content": prefill}])
+
     # -- whole answers ----------------------------------------------------------------------
     def response_segments(self, value: Json) -> Iterator[Segment]:
         if type(value) is not dict:
@@ -137,19 +173,8 @@ class OpenAIChat(Dialect):
             ):
                 yield from walk_text(item, (key,), "unknown")
 
-    def usage(self, value: Json) -> Usage | None:
-        stated = value.get("usage") if type(value) is dict else None
-        if type(stated) is not dict:
-            return None
-        prompt: Any = stated.get("prompt_tokens_details")
-        completion: Any = stated.get("completion_tokens_details")
-        return Usage(
-            _count(stated, "prompt_tokens"),
-            _count(stated, "completion_tokens"),
-            _count(prompt, "cached_tokens"),
-            _count(completion, "reasoning_tokens"),
-            estimated=False,
-        )
+    def usage(self, value: Json, before: Usage | None = None) -> Usage | None:
+        return decode_usage(value.get("usage")) if type(value) is dict else None
 
     def error_body(
         self, status: int, code: str, message: str, type: str, param: str | None, request_id: str
@@ -215,6 +240,12 @@ class OpenAIChat(Dialect):
                         rest = ".".join(map(str, segment.path[3:]))
                         yield _delta(segment, f"choices.{index}.{rest}")
 
+    def ends(self, value: Json) -> Iterable[str]:
+        choices = value.get("choices") if type(value) is dict else None
+        for n, choice in enumerate(choices) if type(choices) is list else ():
+            if type(choice) is dict and choice.get("finish_reason"):
+                yield f"choices.{choice.get('index', n)}."
+
     def delta_event(self, like: Json, delta: Delta, text: str) -> Json:
         assert type(like) is dict
         shape = {key: item for key, item in like.items() if key not in ("choices", "usage")}
@@ -272,13 +303,20 @@ class OpenAIChat(Dialect):
         return [*(encode_event(orjson.dumps(item)) for item in out), encode_event(_DONE)]
 
 
+class CompatibleChat(OpenAIChat):
+    """The same as other servers speak it: they know ``max_tokens`` alone, and more samplers."""
+
+    support: ClassVar[Mapping[str, Support]] = {
+        **SUPPORT,
+        "top_k": "carried",
+        "min_p": "carried",
+        "prefill": "carried",
+    }
+    output_cap = "max_tokens"
+
+
 def _bad(message: str, param: str | None) -> Refusal:
     return Refusal(400, "invalid_request", message, param=param)
-
-
-def _count(stated: Any, key: str) -> int:
-    count = stated.get(key) if type(stated) is dict else None
-    return count if type(count) is int and count >= 0 else 0
 
 
 def _delta(segment: Segment, id: str) -> Delta:

@@ -42,8 +42,8 @@ class Echo(Provider):
         return {"priority": 900}
 
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
-        """The answer to ``attempt.body``, in OpenAI's wire format."""
-        body: Any = attempt.body.value
+        """The answer to ``attempt.payload``, in OpenAI's wire format."""
+        body: Any = attempt.payload.value
         try:
             behaviour = self._behaviour(body)
         except ValidationError:

@@ -138,8 +138,8 @@ class Local(HttpProvider):
         if self._server is None:
             return await super().call(exchange, attempt)
         await self._ready()
-        if attempt.body.get("max_tokens") is None and attempt.body.get("max_completion_tokens") is None:
-            attempt.body = attempt.body.set(("max_tokens",), self.config.max_output_tokens)
+        if attempt.payload.get("max_tokens") is None and attempt.payload.get("max_completion_tokens") is None:
+            attempt.payload = attempt.payload.set(("max_tokens",), self.config.max_output_tokens)
         try:
             return await super().call(exchange, attempt)
         except UpstreamError as error:
