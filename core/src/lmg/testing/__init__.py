@@ -16,7 +16,7 @@ from .conformance import (
 )
 from .gateway import ChatAnswer, Harness, RawClient
 from .trace import Trace
-from .upstream import Cut, Received, ScriptedUpstream, Wait, chat_body, chat_events, sse
+from .upstream import Cut, Received, Script, ScriptedUpstream, Wait, chat_body, chat_events, sse
 
 __all__ = [
     "ChatAnswer",
@@ -24,6 +24,7 @@ __all__ = [
     "Harness",
     "RawClient",
     "Received",
+    "Script",
     "ScriptedUpstream",
     "Trace",
     "VirtualClock",

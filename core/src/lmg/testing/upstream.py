@@ -8,11 +8,11 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Cut", "Received", "ScriptedUpstream", "Wait", "chat_body", "chat_events", "sse"]
+__all__ = ["Cut", "Received", "Script", "ScriptedUpstream", "Wait", "chat_body", "chat_events", "sse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +54,33 @@ class Received:
 
 
 @dataclass(slots=True)
-class _Script:
+class Script:
+    """One answer: a status, headers, and pieces that are written one by one."""
+
     status: int
     headers: list[tuple[str, str]]
     pieces: Sequence[Piece]
-    framing: Literal["length", "chunked", "close", "raw"]
+    framing: Literal["length", "chunked", "close", "raw"] = "length"
 
 
 class ScriptedUpstream:
     """``async with ScriptedUpstream() as upstream:`` — then queue answers with ``reply``; the last one repeats.
 
     ``received`` holds the requests; ``Received.gone`` is set when the gateway has closed that connection.
-    Without a queued answer it answers chat and embeddings like a small, polite model.
+    Without a queued answer ``answer`` is asked for one; by default it answers chat and embeddings like a small,
+    polite model. What ``answer`` raises is a 500 with its text, and kept in ``faults``.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, answer: Callable[[Received], Script] | None = None
+    ) -> None:
+        self._default = answer or default_answer
+        self.faults: list[Exception] = []
         self.received: list[Received] = []
         self.connections = 0
         self.open = 0
-        self._scripts: deque[_Script] = deque()
-        self._last: _Script | None = None
+        self._scripts: deque[Script] = deque()
+        self._last: Script | None = None
         self._server: asyncio.Server | None = None
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +122,7 @@ class ScriptedUpstream:
         given = list(headers)
         if not any(name.lower() == "content-type" for name, _ in given):
             given.append(("content-type", "application/json"))
-        self._scripts.append(_Script(status, given, [first, *pieces], framing))
+        self._scripts.append(Script(status, given, [first, *pieces], framing))
 
     def stream(
         self,
@@ -126,12 +133,12 @@ class ScriptedUpstream:
     ) -> None:
         """Queues a server-sent-events answer whose ``pieces`` are written one by one."""
         self._scripts.append(
-            _Script(status, [("content-type", "text/event-stream"), *headers], pieces, framing)
+            Script(status, [("content-type", "text/event-stream"), *headers], pieces, framing)
         )
 
     def raw(self, *pieces: Piece) -> None:
         """Queues bytes that are sent as they are, head and all."""
-        self._scripts.append(_Script(0, [], pieces, "raw"))
+        self._scripts.append(Script(0, [], pieces, "raw"))
 
     async def arrival(self, count: int = 1, seconds: float = 10.0) -> Received:
         """Waits until ``count`` requests have come; returns that one."""
@@ -164,12 +171,22 @@ class ScriptedUpstream:
             writer.close()
             self._tasks.discard(task)
 
+    def _answer_of(self, request: Received) -> Script:
+        try:
+            return self._default(request)
+        except Exception as error:  # noqa: BLE001 - the test sees it, and so does whoever asked
+            self.faults.append(error)
+            body = json.dumps(
+                {"error": {"message": f"{type(error).__name__}: {error}", "type": "server_error"}}
+            )
+            return Script(500, [("content-type", "application/json")], [body.encode()])
+
     async def _answer(
         self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         if self._scripts:
             self._last = self._scripts.popleft()
-        script = self._last or default_answer(request)
+        script = self._last or self._answer_of(request)
         watch = asyncio.ensure_future(_until_gone(reader, request))
         try:
             chunked = script.framing == "chunked"
@@ -300,7 +317,7 @@ def chat_events(
     return sse(*values, *(["[DONE]"] if done else []))
 
 
-def default_answer(request: Received) -> _Script:
+def default_answer(request: Received) -> Script:
     """What comes where nothing was queued."""
     body = json.loads(request.body or b"{}")
     if request.path.endswith("/embeddings"):
@@ -308,7 +325,7 @@ def default_answer(request: Received) -> _Script:
             "object": "list", "model": body.get("model"), "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
             "usage": {"prompt_tokens": 3, "total_tokens": 3},
         }  # fmt: skip
-        return _Script(200, [("content-type", "application/json")], [json.dumps(answer).encode()], "length")
+        return Script(200, [("content-type", "application/json")], [json.dumps(answer).encode()], "length")
     if body.get("stream"):
-        return _Script(200, [("content-type", "text/event-stream")], chat_events("Hello", "!"), "chunked")
-    return _Script(200, [("content-type", "application/json")], [json.dumps(chat_body()).encode()], "length")
+        return Script(200, [("content-type", "text/event-stream")], chat_events("Hello", "!"), "chunked")
+    return Script(200, [("content-type", "application/json")], [json.dumps(chat_body()).encode()], "length")
