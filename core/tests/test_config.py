@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import Field, SecretStr
 
-from lmg import Component, ComponentConfig, ConfigError, Exchange
+from lmg import Component, ComponentConfig, ConfigError, Exchange, yamltext
 from lmg.config import MeshConfig, read_config
 from lmg.pipeline import draft
 from lmg.testing.gateway import Scripted
@@ -96,6 +96,11 @@ def test_includes_are_merged_and_faults_in_them_carry_their_own_place(tmp_path: 
         ("include: mesh.yaml\n", "includes itself"),
         ("pipeline:\n  - {a: {}, b: {}}\n", "an entry has one name"),
         ("x: !!python/object/apply:os.system ['true']\n", "mesh.yaml"),
+        ("server: {}\nx: &x [*x]\n", "mesh.yaml:2: nested deeper than 100 (an alias of itself?)"),
+        ("x: &x\n  <<: *x\n", "mesh.yaml:2: <<: takes a mapping"),
+        ("x:\n  <<: [1]\n", "mesh.yaml:2: <<: takes a mapping"),
+        ("server: {}\nx: !!float a\n", "mesh.yaml:2: this is no float"),
+        ("x: 2026-99-99\n", "mesh.yaml:1: this is no timestamp"),
     ],
 )
 def test_a_fault_tells_where_and_what_to_do(tmp_path: Path, text: str, said: str) -> None:
@@ -103,6 +108,23 @@ def test_a_fault_tells_where_and_what_to_do(tmp_path: Path, text: str, said: str
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert said in str(caught.value)
+
+
+def test_a_merged_mapping_gives_what_its_own_keys_do_not(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "server: &a {port: 1, host: localhost}\nother: &b {port: 2, drain_s: 3}\nx:\n  <<: [*a, *b]\n  port: 4\n",
+    )
+    document = yamltext.load(path)
+    assert document.value["x"] == {"port": 4, "host": "localhost", "drain_s": 3}
+    assert document.where(("x", "host")) == f"{path}:1"
+
+
+def test_references_can_be_left_as_they_stand(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "server: {host: ${NOPE}, port: '${file:/etc/passwd}'}\n".replace("${NOPE}", "'${NOPE}'")
+    )
+    assert yamltext.load(path, None).value == {"server": {"host": "${NOPE}", "port": "${file:/etc/passwd}"}}
 
 
 class Guard(Component):

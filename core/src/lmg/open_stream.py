@@ -11,7 +11,8 @@ import orjson
 
 from .bounded import Deadline
 from .compiler import ComponentFailed
-from .dialects import EventKind, StreamEvent
+from .dialects import DONE, EventKind, StreamEvent
+from .dialects.wire import Codec, StreamFault
 from .errors import Refusal, Stage, UpstreamError
 from .exchange import Attempt, Exchange, Outcome, Usage
 from .failures import StatusFailure, fault_of
@@ -149,7 +150,7 @@ class OpenStream:
         if kind == "error":
             raise self._error_event(sse, committed=walk.exchange.committed)
         exchange = walk.exchange
-        if kind in ("usage", "finish") or (sse.data is not None and b'"usage":{' in sse.data):
+        if sse.data != DONE and (kind in ("usage", "finish", "done") or b'"usage":{' in (sse.data or b"")):
             usage = self._dialect.usage(orjson.loads(sse.data or b"null"), exchange.usage)
             if usage is not None:
                 exchange.usage = usage
@@ -176,7 +177,7 @@ class OpenStream:
         if kind == "done":
             for last in await self.chain.finish():
                 self._pending.append(last.raw)
-            self.terminal = sse.raw
+            self.terminal = self.chain.out(event).raw
         elif kind != "usage":
             await self._pass(event)
         elif not self._hide_usage:
@@ -372,6 +373,17 @@ class OpenStream:
 
     def _error_event(self, sse: SseEvent, *, committed: bool) -> UpstreamError:
         stage: Stage = "stream" if committed else "first_token"
+        if isinstance(self._dialect, Codec):
+            try:
+                self._dialect.decoder().feed(sse)
+            except StreamFault as error:
+                failure = StatusFailure(Reply(error.status, self._reply.headers, sse.data), error.fault)
+                if committed:
+                    failure.stage = stage
+                return failure
+            except UpstreamError:
+                pass
+            return UpstreamError(stage, "protocol", "an event that its API does not send")
         try:
             stated = orjson.loads(sse.data or b"")["error"]
             code = stated.get("status") or stated.get("code")

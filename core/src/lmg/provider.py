@@ -117,10 +117,13 @@ class Provider(_Configured):
     def targets(self) -> list[Target]:
         """What this provider serves, by its configuration; asked once, after ``start``."""
         config = self.config
+        operations = self.operations
+        if "chat" in operations:
+            operations |= {"count_tokens"}  # where the upstream cannot be asked, the kernel estimates
         return [
             Target(
                 self.name, model, config.model_map.get(model, model), config.priority, config.fallback, config.on_prem,
-                config.region, self.operations,
+                config.region, operations,
             )
             for model in config.models
         ]  # fmt: skip

@@ -240,6 +240,10 @@ class FilterChain:
     def _note(self, link: _Link, what: str) -> None:
         self._exchange.shadowed.append((link.step.name, "on_stream", what))
 
+    def out(self, event: StreamEvent) -> StreamEvent:
+        """``event``, which no filter is asked about, true to what has left."""
+        return event if self._rebuilder is None else self._rebuilder.out(event)
+
     def close(self) -> None:
         """Closes every filter; a failure is recorded only."""
         for link in self._links:

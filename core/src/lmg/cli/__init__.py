@@ -6,12 +6,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Final
 
 from ..errors import ConfigError
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-COMMANDS = ("serve", "check", "explain", "plugins", "schema", "chat")
+COMMANDS: Final = {
+    "serve": "serve",
+    "check": "check",
+    "explain": "explain",
+    "plugins": "plugins",
+    "schema": "schema",
+    "chat": "chat",
+    "import": "migrate",  # a module cannot be called like a keyword
+}
+"""Each command, and the module of this package that runs it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="show the kernel's version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f"lmg.cli.{name}")
+    for name, runs in COMMANDS.items():
+        module = import_module(f"lmg.cli.{runs}")
         sub = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(sub)
     return top
@@ -38,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments and arguments[0] in COMMANDS:
         # Only the one that runs is imported.
-        module = import_module(f"lmg.cli.{arguments[0]}")
+        module = import_module(f"lmg.cli.{COMMANDS[arguments[0]]}")
         single = argparse.ArgumentParser(prog=f"lmg {arguments[0]}", description=module.__doc__)
         module.arguments(single)
         options = single.parse_args(arguments[1:])

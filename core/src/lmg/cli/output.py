@@ -16,10 +16,11 @@ __all__ = ["console", "print_json", "table"]
 WIDTH_OF_A_PIPE = 160
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Where tables go. Nothing in a cell is read as markup: names and reasons come from plugins and files."""
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDTH_OF_A_PIPE
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else WIDTH_OF_A_PIPE
+    return Console(markup=False, highlight=False, emoji=False, width=width, stderr=stderr)
 
 
 def table(title: str, *columns: str) -> Table:

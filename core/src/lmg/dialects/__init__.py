@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
 
 from ..jsontext import Json, JsonPath, JsonText
 from ..segments import Role, Segment
@@ -14,7 +14,10 @@ from ..sse import SseEvent, encode_event
 if TYPE_CHECKING:
     from ..exchange import Operation, Usage
 
-__all__ = ["Delta", "Dialect", "EventKind", "Rebuilder", "StreamEvent"]
+__all__ = ["DONE", "Delta", "Dialect", "EventKind", "Rebuilder", "StreamEvent"]
+
+DONE: Final = b"[DONE]"
+"""The data of the terminal event of OpenAI's older streams: the one event that is no JSON."""
 
 EventKind = Literal["open", "delta", "finish", "usage", "done", "error", "other"]
 
@@ -50,7 +53,7 @@ class StreamEvent:
     @property
     def body(self) -> JsonText | None:
         """The event's JSON, or None where it holds none."""
-        if self._body is None and self.sse.data and self.kind not in ("done", "other"):
+        if self._body is None and self.sse.data and self.kind != "other" and self.sse.data != DONE:
             self._body = JsonText(self.sse.data, self._dialect.read_json(self.sse.data))
         return self._body
 

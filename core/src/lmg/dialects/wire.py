@@ -185,7 +185,7 @@ class Codec(Dialect, Wire):
 
 
 def _data(event: StreamEvent) -> bytes | None:
-    body = event.body if event.kind not in ("done", "other") else None
+    body = event.body if event.kind != "other" else None
     return body.render() if isinstance(body, JsonText) else event.sse.data
 
 

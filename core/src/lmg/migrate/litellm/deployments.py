@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ...errors import ConfigError
 from ...yamltext import Document
-from ..notes import Notes, Path
+from ..notes import Notes, Path, dotted
 from .facts import facts_of
 from .params import note_params
 from .values import Values, amount, is_reference
@@ -16,9 +16,12 @@ from .vendors import NOT_CARRIED, VENDORS, Vendor, bare_model, is_private, prese
 
 __all__ = ["Deployment", "read_deployments"]
 
-PRIORITY_STEP: Final = 100
+# A deployment with an order goes before those without one, whose provider has the default priority, 100.
+LAST_ORDER: Final = 99
 # What people write where a server asks for no key.
-_NO_KEY: Final = frozenset({"none", "empty", "dummy", "na", "n/a", "no-key", "not-needed", "fake", "fake-key", "anything", "null"})
+_NO_KEY: Final = frozenset(
+    {"none", "empty", "dummy", "na", "n/a", "no-key", "not-needed", "fake", "fake-key", "anything", "null"}
+)
 
 
 @dataclass(slots=True)
@@ -33,19 +36,25 @@ class Deployment:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def read_deployments(config: Mapping[str, Any], document: Document | None, values: Values, notes: Notes) -> list[Deployment]:
+def read_deployments(
+    config: Mapping[str, Any], document: Document | None, values: Values, notes: Notes
+) -> list[Deployment]:
     """Every deployment that a component can serve.
 
     Raises:
         ConfigError: an entry has not the shape that LiteLLM asks for.
     """
     credentials = _credentials(config)
-    found = []
+    shaped = []
     for n, entry in enumerate(_list(config.get("model_list"), ("model_list",), document)):
+        model, params = _shape(entry, ("model_list", n), document)
+        params = {**credentials.get(str(params.get("litellm_credential_name")), {}), **params}
+        shaped.append((n, entry, model, params))
+        if params.get("api_key") is None:
+            values.reserve(VENDORS.get(_split(params)[0], VENDORS["openai_like"]).key)
+    found = []
+    for n, entry, model, params in shaped:
         path: Path = ("model_list", n)
-        model, params = _shape(entry, path, document)
-        named = params.get("litellm_credential_name")
-        params = {**credentials.get(str(named), {}), **params}
         deployment = _deployment(model, params, (*path, "litellm_params"), values, notes)
         if deployment is None:
             continue
@@ -79,13 +88,21 @@ def _shape(entry: object, path: Path, document: Document | None) -> tuple[str, d
     return entry["model_name"], params
 
 
-def _deployment(model: str, params: dict[str, Any], path: Path, values: Values, notes: Notes) -> Deployment | None:
+def _deployment(
+    model: str, params: dict[str, Any], path: Path, values: Values, notes: Notes
+) -> Deployment | None:
     prefix, upstream = _split(params)
     at = (*path, "model")
     if is_reference(params["model"]):
-        notes.lost(at, "the model itself comes from the environment, so its provider is not known here", "write it in mesh.yaml")
+        notes.lost(
+            at,
+            "the model itself comes from the environment, so its provider is not known here",
+            "write it in mesh.yaml",
+        )
         return None
-    endpoint = values.url(params.get("api_base") or params.get("base_url"), (*path, "api_base"), "LLM_ENDPOINT")
+    endpoint = values.url(
+        params.get("api_base") or params.get("base_url"), (*path, "api_base"), "LLM_ENDPOINT"
+    )
     if prefix not in VENDORS and not (endpoint and prefix not in NOT_CARRIED):
         why = NOT_CARRIED.get(prefix, f"no component serves LiteLLM's provider '{prefix or params['model']}'")
         notes.lost(at, why, "where it speaks the OpenAI API, add a `local` provider with its endpoint")
@@ -93,13 +110,19 @@ def _deployment(model: str, params: dict[str, Any], path: Path, values: Values, 
     vendor = VENDORS.get(prefix, VENDORS["openai_like"])
     if "*" in model or "*" in upstream:
         if model != "*" or upstream != "*":
-            notes.lost(at, "a wildcard serves only `model_name: \"*\"`, and passes names on as they are", "list the models by name")
+            notes.lost(
+                at,
+                'a wildcard serves only `model_name: "*"`, and passes names on as they are',
+                "list the models by name",
+            )
             return None
-        notes.changed(at, "the provider serves every model that no other one lists", "list the models by name")
+        notes.changed(
+            at, "the provider serves every model that no other one lists", "list the models by name"
+        )
     settings: dict[str, Any] = {}
     component = _place(vendor, prefix, endpoint, settings, path, notes)
-    if component in ("local", "ollama", "vllm", "lmstudio", "llamacpp"):
-        vendor = VENDORS.get(prefix, vendor) if prefix == "litellm_proxy" else Vendor(component, "", vendor.endpoint, vendor.default_endpoint)
+    if component == "local" and prefix != "litellm_proxy":
+        vendor = VENDORS["openai_like"]  # OpenAI's own key is not for other people's servers
     _connection(vendor, component, params, settings, path, values, notes)
     return Deployment(path[:-1], model, component, bare_model(prefix, upstream), settings)
 
@@ -120,7 +143,9 @@ def _split(params: Mapping[str, Any]) -> tuple[str, str]:
     return first, model if params.get("api_base") or params.get("base_url") else rest
 
 
-def _place(vendor: Vendor, prefix: str, endpoint: str | None, settings: dict[str, Any], path: Path, notes: Notes) -> str:
+def _place(
+    vendor: Vendor, prefix: str, endpoint: str | None, settings: dict[str, Any], path: Path, notes: Notes
+) -> str:
     """The component, by the endpoint where a general prefix has one of its own."""
     if endpoint is None or vendor.component not in ("openai", "local"):
         if endpoint is not None:
@@ -141,7 +166,15 @@ def _place(vendor: Vendor, prefix: str, endpoint: str | None, settings: dict[str
     return "local"
 
 
-def _connection(vendor: Vendor, component: str, params: Mapping[str, Any], settings: dict[str, Any], path: Path, values: Values, notes: Notes) -> None:
+def _connection(
+    vendor: Vendor,
+    component: str,
+    params: Mapping[str, Any],
+    settings: dict[str, Any],
+    path: Path,
+    values: Values,
+    notes: Notes,
+) -> None:
     key = params.get("api_key")
     if isinstance(key, str) and key.lower() in _NO_KEY:
         notes.changed((*path, "api_key"), "a key that only fills the place was left out")
@@ -156,11 +189,17 @@ def _connection(vendor: Vendor, component: str, params: Mapping[str, Any], setti
     if secret is not None:
         settings["api_key"] = secret
     if "endpoint" not in settings:
-        runtime = values.url(params.get("aws_bedrock_runtime_endpoint"), (*path, "aws_bedrock_runtime_endpoint"), "BEDROCK_ENDPOINT")
+        runtime = values.url(
+            params.get("aws_bedrock_runtime_endpoint"),
+            (*path, "aws_bedrock_runtime_endpoint"),
+            "BEDROCK_ENDPOINT",
+        )
         endpoint = runtime or (f"${{{vendor.endpoint}}}" if vendor.endpoint else vendor.default_endpoint)
         if endpoint:
             settings["endpoint"] = endpoint
-    region = values.text(params.get("aws_region_name") or params.get("region_name"), (*path, "aws_region_name"))
+    region = values.text(
+        params.get("aws_region_name") or params.get("region_name"), (*path, "aws_region_name")
+    )
     if region is not None:
         settings["region"] = region
     organization = values.text(params.get("organization"), (*path, "organization"))
@@ -178,8 +217,8 @@ def _connection(vendor: Vendor, component: str, params: Mapping[str, Any], setti
         if milliseconds is not None:
             settings[setting] = milliseconds
     order = amount(params.get("order"))
-    if order is not None and 0 <= order < 10_000:
-        settings["priority"] = int(order) * PRIORITY_STEP
+    if order is not None and order >= 0:
+        settings["priority"] = min(int(order), LAST_ORDER)
 
 
 def _variable_of(header: str) -> str:
@@ -205,8 +244,6 @@ def _list(value: object, path: Path, document: Document | None) -> list[Any]:
 
 
 def _fault(what: str, path: Path, document: Document | None) -> ConfigError:
-    from ..notes import dotted
-
     return ConfigError(
         what, where=document.where(path) if document is not None else "", path=dotted(path),
         hint="as in 'model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]'",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..notes import Notes, Path
 from .facts import FACTS
 
-__all__ = ["note_params"]
+__all__ = ["WAITS", "note_params"]
 
 # Read elsewhere, or without a meaning of their own.
 _READ: Final = FACTS | {
@@ -20,7 +20,7 @@ _READ_INFO: Final = FACTS | {
     "id", "mode", "description", "db_model", "created_at", "created_by", "updated_at", "updated_by", "litellm_provider", "max_tokens",
     "version", "health_check_model", "supports_system_messages", "supports_parallel_function_calling", "supports_prompt_caching",
 }  # fmt: skip
-_WAITS: Final = {
+WAITS: Final = {
     "rpm": "rate_limit", "tpm": "rate_limit", "max_parallel_requests": "rate_limit", "weight": "router", "tags": "router",
     "num_retries": "retry", "max_retries": "retry", "cooldown_time": "breaker", "max_budget": "budgets", "budget_duration": "budgets",
 }  # fmt: skip
@@ -61,8 +61,8 @@ def note_params(params: Mapping[str, Any], info: object, path: Path, component: 
 
 
 def _note(path: Path, name: str, value: object, notes: Notes) -> None:
-    if name in _WAITS:
-        notes.waits(path, _WAITS[name], json.dumps(value, ensure_ascii=False, default=str))
+    if name in WAITS:
+        notes.waits(path, WAITS[name], json.dumps(value, ensure_ascii=False, default=str))
     elif name in _LOST:
         notes.lost(path, *_LOST[name])
     elif name in _DEFAULTS:

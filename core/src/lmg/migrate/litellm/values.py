@@ -24,6 +24,10 @@ class Values:
         self._taken = {_variable(text) for text in _texts(source) if is_reference(text)}
         self._named: dict[str, str] = {}
 
+    def reserve(self, variable: str) -> None:
+        """The variable has a meaning of its own: no secret of the file is called so."""
+        self._taken.add(variable)
+
     def text(self, value: object, path: Path) -> str | None:
         """A text that is no secret, or a reference to one."""
         if not isinstance(value, str) or not value:
@@ -51,8 +55,8 @@ class Values:
         name = self._named[text]
         self._notes.changed(
             path,
-            f"a secret stands in the file itself: it was not copied, mesh.yaml says ${{{name}}}",
-            f"put it into the environment as {name}; better still, make a new one",
+            f"what may be a secret stands in the file itself: it was not copied, mesh.yaml says ${{{name}}}",
+            f"put it into the environment as {name}",
         )
         return f"${{{name}}}"
 
@@ -82,7 +86,9 @@ class Values:
     def _reference(self, value: str, path: Path) -> str:
         name = _variable(value)
         if name != value.removeprefix(_PREFIX):
-            self._notes.changed(path, f"lmg cannot read a variable of this name: mesh.yaml says {name}", f"set {name}")
+            self._notes.changed(
+                path, f"lmg cannot read a variable of this name: mesh.yaml says {name}", f"set {name}"
+            )
         return f"${{{name}}}"
 
 
