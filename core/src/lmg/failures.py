@@ -103,6 +103,8 @@ def refusal_of_failure(
             type="server_error",
             reason=str(error),
         )
+    if error.kind == "credential":
+        return _credential(str(error))
     if error.stage == "connect":
         return Refusal(
             503 if error.kind == "pool_exhausted" else 502,
@@ -120,6 +122,13 @@ def refusal_of_failure(
     )
 
 
+def _credential(reason: str) -> Refusal:
+    return Refusal(
+        502, "upstream_credential", "The gateway's own account with the model's provider was refused.",
+        type="server_error", reason=reason, headers=((b"x-should-retry", b"false"),),
+    )  # fmt: skip
+
+
 def _of_reply(reply: Reply, fault: Fault, kept_statuses: frozenset[int]) -> Refusal:
     status = reply.status
     headers = tuple(
@@ -127,10 +136,7 @@ def _of_reply(reply: Reply, fault: Fault, kept_statuses: frozenset[int]) -> Refu
         if name in (b"retry-after", b"retry-after-ms", b"x-should-retry") or name.startswith((b"x-ratelimit-", b"anthropic-ratelimit-"))
     )  # fmt: skip
     if status in (401, 402) or fault.kind == "credential":
-        return Refusal(
-            502, "upstream_credential", "The gateway's own account with the model's provider was refused.",
-            type="server_error", reason=f"upstream answered {status}", headers=((b"x-should-retry", b"false"),),
-        )  # fmt: skip
+        return _credential(f"upstream answered {status}")
     if status == 529 and status not in kept_statuses:
         mapped = 503
     elif status in KEPT or status in kept_statuses or 400 <= status < 500:
