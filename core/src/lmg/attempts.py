@@ -5,7 +5,6 @@ The kernel never retries or falls back by itself: with nobody listening, one fai
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections import deque
@@ -145,7 +144,7 @@ class Attempts:
                 attempt.body = dialect.prepare(
                     attempt.body, max_output_tokens=exchange.bounds.max_output_tokens
                 )
-        attempt.wire, attempt.payload = wire.name, attempt.body
+        attempt.wire, attempt.payload, attempt.stream = wire.name, attempt.body, exchange.request.stream
         translation: Translation | None = None
         if wire.name != dialect.name:
             assert isinstance(dialect, Codec) and isinstance(wire, Wire)
@@ -197,12 +196,14 @@ class Attempts:
             raise StatusFailure(reply, fault_of(wire, reply.status, raw))
         try:
             # What guards read is read strictly; what nobody reads need only be JSON.
-            body = JsonText.parse(raw) if self._walk.plan.up_whole else JsonText(raw, orjson.loads(raw))
+            kind = reply.header(b"content-type") or b""
+            body = exchange.dialect.read_answer(raw, kind, strict=bool(self._walk.plan.up_whole))
         except (orjson.JSONDecodeError, JsonTextError):
             raise UpstreamError("answer", "protocol", "the answer is not JSON") from None
         if type(body.value) is not dict:
             raise UpstreamError("answer", "protocol", "the answer is no JSON object")
-        if body.value.get("error") and not ANSWERS & body.value.keys():
+        failed = body.value.get("status") == "failed" or not ANSWERS & body.value.keys()
+        if body.value.get("error") and failed:
             raise StatusFailure(Reply(502, reply.headers, raw), fault_of(wire, 502, raw))
         usage = exchange.dialect.usage(body.value)
         if usage is not None:
@@ -213,7 +214,9 @@ class Attempts:
             )
         exchange.first_token_at = time.monotonic()
         headers = _passed(reply, attempt)
-        return Response(exchange.dialect, reply.status, body, headers, replay=exchange.request.stream)
+        # Sound that comes whole where events were asked for is passed on as what it is.
+        replay = exchange.request.stream and body.replayable
+        return Response(exchange.dialect, reply.status, body, headers, replay=replay)
 
     # -- failures -----------------------------------------------------------------------------
     def _failure(self, attempt: Attempt, why: Skip | UpstreamError, left: deque[Target]) -> Failure:

@@ -19,7 +19,10 @@ __all__ = ["GROUP", "KNOWN", "Installed", "discover", "kind_of", "load_component
 GROUP: Final = "lmg.plugins"
 
 KNOWN: Final = {
-    "auth_static": "lmg-auth-keys", "echo": "lmg-echo", "local": "lmg-local", "openai": "lmg-openai",
+    "anthropic": "lmg-anthropic", "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock",
+    "catalogue": "lmg-catalogue", "deepseek": "lmg-local", "echo": "lmg-echo", "gemini": "lmg-gemini", "groq": "lmg-local",
+    "llamacpp": "lmg-local", "lmstudio": "lmg-local", "local": "lmg-local", "mistral": "lmg-local", "ollama": "lmg-local",
+    "openai": "lmg-openai", "openrouter": "lmg-local", "together": "lmg-local", "vllm": "lmg-local", "xai": "lmg-local",
 }  # fmt: skip
 """Components of this project and the distributions that offer them: for the pip line of an error."""
 

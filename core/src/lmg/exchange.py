@@ -81,7 +81,9 @@ class Request:
 
 
 class Response:
-    """A whole answer on its way to the client: what ``on_response`` reviews."""
+    """A whole answer on its way to the client: what ``on_response`` reviews. What repeats a text in other words (log
+    probabilities, say) goes when the text is replaced.
+    """
 
     __slots__ = ("_dialect", "body", "headers", "replay", "status")
 
@@ -108,7 +110,7 @@ class Response:
         """Puts ``text`` in the place of ``segment``; refused for signed and opaque ones."""
         if segment.signed or segment.format == "opaque":
             raise ValueError(f"segment {segment.id} cannot be replaced")
-        self.body = self.body.set(segment.path, text)
+        self.body = self._dialect.after_edit(self.body.set(segment.path, text), segment.path)
 
 
 class Exchange:
@@ -207,6 +209,13 @@ class Exchange:
         """The id that the client sees: its own where it sent one, else the exchange's."""
         return self.client_request_id or self.id
 
+    @property
+    def id_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers of the answer that tell the request's id."""
+        value = self.request_id.encode()
+        name = self.dialect.id_header
+        return ((b"x-request-id", value), (name, value)) if name else ((b"x-request-id", value),)
+
     # -- facts ------------------------------------------------------------------------------
     def fact(self, name: str) -> Any:
         """The value of a fact, or None where nobody has put it."""
@@ -279,7 +288,7 @@ class Exchange:
     @property
     def candidates(self) -> tuple[Target, ...]:
         """All targets of the catalogue that could serve this exchange, within its bounds."""
-        targets = self.pipeline.catalogue.targets(self.request.model, self.operation)
+        targets = self.pipeline.candidates(self.request.model, self.operation, self.dialect.name)
         if self.bounds is UNBOUNDED:
             return targets  # type: ignore[no-any-return]
         return tuple(target for target in targets if self.bounds.admit(target))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from .errors import QueueFull, Refusal
 from .exchange import Exchange, Receipt, Request, Response, Target
-from .jsontext import JsonText
 from .lifecycle import RawHeaders, Walk
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Forks:
         child.parent, child.purpose = parent, purpose
         child.bounds, child.deadline = parent.bounds, parent.deadline
         body = parent.request.body.remove(("stream",)).remove(("stream_options",))
-        child.request = Request(child.dialect, JsonText(body.render(), body.value))
+        child.request = Request(child.dialect, body)
         principal = parent.principal
         if principal is not None:
             child.set_fact("principal", principal)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Final
+from typing import ClassVar, Final
 
 import orjson
 
@@ -117,6 +117,13 @@ class JsonText:
     """
 
     __slots__ = ("_added", "_edits", "raw", "value")
+    replayable: ClassVar[bool] = True
+    """Whether a whole answer of this kind can be told as events."""
+
+    @property
+    def content_type(self) -> bytes:
+        """What the document is sent as."""
+        return b"application/json"
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from .errors import MeshError, Refusal, UpstreamError
 from .exchange import Exchange, Head, Receipt, Request, Response, Target
 from .failures import refusal_of_failure
 from .jsontext import JsonText, JsonTextError
+from .records import UNBOUNDED
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
 
@@ -127,9 +128,10 @@ class Walk:
     async def read_request(self) -> None:
         """Reads and parses the body, and takes the gateway's own fields out of it."""
         exchange = self.exchange
+        content_type = _content_type(exchange)
         raw = exchange.raw_body = await self.client.read_body()
         try:
-            body = JsonText.parse(raw, max_depth=self.pipeline.max_json_depth)
+            body = exchange.dialect.read_request(raw, content_type, max_depth=self.pipeline.max_json_depth)
         except JsonTextError as error:
             raise Refusal(400, error.code, str(error)) from None
         exchange.dialect.check(body.value)
@@ -215,7 +217,9 @@ class Walk:
             )
         targets: Sequence[Target] = exchange.candidates
         if not targets:
-            if not self.pipeline.catalogue.targets(exchange.request.model, exchange.operation):
+            if exchange.bounds is UNBOUNDED or not self.pipeline.catalogue.targets(
+                exchange.request.model, exchange.operation
+            ):
                 raise Refusal(
                     404, "model_not_found", "The model does not exist or does not serve this operation.", param="model",
                     headers=((b"x-should-retry", b"false"),),
@@ -255,9 +259,14 @@ class Walk:
         if exchange.request is None:
             await self.read_request()
         try:
-            body = JsonText.parse(answer.body)
-        except JsonTextError as error:
-            raise component_refusal(ComponentFailed(step, "its answer is not JSON", error)) from error
+            kind = next(
+                (value for name, value in answer.headers if name == b"content-type"), b"application/json"
+            )
+            body = exchange.dialect.read_answer(answer.body, kind, strict=True)
+        except (JsonTextError, UpstreamError) as error:
+            raise component_refusal(
+                ComponentFailed(step, "its answer is not what its type says", error)
+            ) from error
         response = Response(
             exchange.dialect, answer.status, body, list(answer.headers), replay=exchange.request.stream
         )
@@ -310,7 +319,7 @@ class Walk:
         headers = [
             *headers,
             (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", exchange.request_id.encode()),
+            *exchange.id_headers,
             *exchange.reply_headers.items(),
         ]
         exchange.committed = True
@@ -329,7 +338,7 @@ class Walk:
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            (b"x-request-id", exchange.request_id.encode()),
+            *exchange.id_headers,
             *exchange.reply_headers.items(),
         ]
         exchange.committed = True
@@ -547,6 +556,21 @@ class Walk:
         targets = await self.route()
         await self._join()
         return targets
+
+
+def _content_type(exchange: Exchange) -> bytes:
+    """What the body is sent as, refused where the dialect does not take it; empty where nothing is said and JSON will do."""
+    stated = exchange.head.all(b"content-type")
+    taken = exchange.dialect.content_types
+    if len(stated) == 1 and stated[0] in taken:
+        return stated[0]
+    kinds = {value.partition(b";")[0].strip().lower() for value in stated} or {b"application/json"}
+    if all(kind in taken or (kind.endswith(b"+json") and b"application/json" in taken) for kind in kinds):
+        if len(stated) < 2:
+            return stated[0] if stated else b""
+        raise Refusal(400, "invalid_request", "The request has more than one Content-Type.")
+    known = " or ".join(sorted(kind.decode() for kind in taken))
+    raise Refusal(415, "unsupported_media_type", f"The body must be sent as {known}.")
 
 
 def unauthenticated(head: Head) -> Refusal:

@@ -69,7 +69,7 @@ class OpenStream:
         self._reply = reply
         self._chunks = reply.chunks
         self._dialect = exchange.dialect
-        self._splitter = EventSplitter()
+        self._splitter = EventSplitter(max_event_bytes=self._dialect.max_event_bytes)
         self._stall_s = config.stall_timeout_ms / 1000
         self._hide_usage = not self._dialect.asked_for_usage(exchange.request.sent.value)
         self._fault: Exception | None = None
@@ -150,7 +150,7 @@ class OpenStream:
         if kind == "error":
             raise self._error_event(sse, committed=walk.exchange.committed)
         exchange = walk.exchange
-        if sse.data != DONE and (kind in ("usage", "finish", "done") or b'"usage":{' in (sse.data or b"")):
+        if sse.data != DONE and (kind in ("usage", "finish", "done") or b'"usage"' in (sse.data or b"")):
             usage = self._dialect.usage(orjson.loads(sse.data or b"null"), exchange.usage)
             if usage is not None:
                 exchange.usage = usage
@@ -175,6 +175,8 @@ class OpenStream:
         if kind == "delta":
             self.deltas += 1
         if kind == "done":
+            for untold in self.chain.untold(event):
+                await self._pass(untold)
             for last in await self.chain.finish():
                 self._pending.append(last.raw)
             self.terminal = self.chain.out(event).raw

@@ -13,7 +13,7 @@ from .component import AdminRoute, Component, Health, Service, _Configured
 from .config import Envelope, MeshConfig, validate
 from .discovery import Installed, discover, kind_of, load_component
 from .errors import ConfigError
-from .exchange import Exchange, Target
+from .exchange import Exchange, Operation, Target
 from .fork import ForkResult, Forks
 from .hookspecs import LIFE_HOOKS
 from .host import Host
@@ -190,6 +190,7 @@ class Pipeline:
         # Unknown means deny, in the kernel: past this step there is a principal, or there is no exchange.
         self.auth_gate = next((s for s in reversed(self.authenticators) if not s.shadow), None)
         self.catalogue = TargetTable(())
+        self._candidates: dict[tuple[str, str, str], tuple[Target, ...]] = {}
 
     async def start(self) -> None:
         """Starts what is new: services, providers, then the list. A failure stops what had started."""
@@ -207,6 +208,23 @@ class Pipeline:
             self.model_data(),
         )
         self.started = True
+
+    def candidates(self, model: str, operation: Operation, dialect: str) -> tuple[Target, ...]:
+        """The targets of ``model`` whose providers can serve ``dialect``: one operation can have several."""
+        found = self._candidates.get((model, operation, dialect))
+        if found is None:
+            found = tuple(
+                target
+                for target in self.catalogue.targets(model, operation)
+                if operation == "count_tokens" or self._speaks(target, operation, dialect)
+            )
+            if self.catalogue.lists(model):  # as many as the configuration names, whatever clients ask for
+                self._candidates[model, operation, dialect] = found
+        return found
+
+    def _speaks(self, target: Target, operation: Operation, dialect: str) -> bool:
+        provider = self.providers.get(target.provider)
+        return provider is None or provider.wire(operation, dialect, target.upstream_model) is not None
 
     def model_data(self) -> Catalogue | None:
         """The service that knows models and prices, where one is configured."""

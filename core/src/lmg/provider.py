@@ -46,6 +46,12 @@ PATHS = {
     "openai.chat": "/v1/chat/completions",
     "openai.embeddings": "/v1/embeddings",
     "openai.responses": "/v1/responses",
+    "openai.images": "/v1/images/generations",
+    "openai.image_edits": "/v1/images/edits",
+    "openai.speech": "/v1/audio/speech",
+    "openai.transcription": "/v1/audio/transcriptions",
+    "openai.translation": "/v1/audio/translations",
+    "rerank": "/v1/rerank",
     "anthropic.messages": "/v1/messages",
     "anthropic.count_tokens": "/v1/messages/count_tokens",
 }
@@ -222,7 +228,6 @@ class HttpProvider(Provider):
             ) from None
         self._url = url.with_path(url.path[:-3]) if url.path.endswith("/v1") else url
         self._fixed = [
-            (b"content-type", b"application/json"),
             *self.credentials(),
             *(
                 (key.lower().encode(), value.get_secret_value().encode())
@@ -259,10 +264,10 @@ class HttpProvider(Provider):
             for key, value in exchange.head.headers
             if (key in FORWARDED or key in self.forwarded) and key not in self._names
         ]
-        headers += self._fixed
-        headers += attempt.headers
+        payload = attempt.payload
+        headers += [(b"content-type", payload.content_type), *self._fixed, *attempt.headers]
         path = self._url.path + self.path(exchange.operation, attempt)
-        response = await self.transport.send(UpstreamRequest("POST", path, headers, attempt.payload.render()))
+        response = await self.transport.send(UpstreamRequest("POST", path, headers, payload.render()))
         if response.is_event_stream and response.status < 300:
             return Reply(response.status, response.headers, chunks=response)
         body = await response.read()

@@ -240,8 +240,9 @@ class Outcome:
 class Attempt:
     """One try at one target, with its own copy-on-write view of the request.
 
-    ``body`` is the request in the client's dialect, ``payload`` what goes over the wire named ``wire``, and
-    ``ignored`` the client's fields that this wire cannot express and that may be left out.
+    ``body`` is the request in the client's dialect, ``payload`` what goes over the wire named ``wire``,
+    ``stream`` whether events are asked for, and ``ignored`` the client's fields that this wire cannot
+    express and that may be left out.
     """
 
     __slots__ = (
@@ -255,6 +256,7 @@ class Attempt:
         "payload",
         "prefill",
         "started",
+        "stream",
         "target",
         "wire",
     )
@@ -270,6 +272,7 @@ class Attempt:
         self.outcome: Outcome | None = None
         self.prefill: str | None = None
         self.wire = ""
+        self.stream = False
         self.payload = body
         self.ignored: tuple[str, ...] = ()
 

@@ -74,7 +74,7 @@ def walk_text(value: Json, path: JsonPath, role: Role, *, prefix: str = "") -> I
         for key, item in value.items():
             if key in _OPAQUE and item is not None:
                 yield Segment(".".join(map(str, (*path, key))), role, (*path, key), "", "opaque")
-            elif key not in _NOT_TEXT:
+            elif key not in _NOT_TEXT or type(item) in (dict, list):
                 for segment in walk_text(item, (*path, key), role):
                     yield replace(segment, signed=True) if signed else segment
 

@@ -15,6 +15,7 @@ __all__ = ["MAX_EVENT_BYTES", "EventSplitter", "SseEvent", "encode_event"]
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 _LINES: Final = re.compile(rb"\r\n|\n|\r")
 _END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_NAMED: Final = re.compile(rb"event: ([^\r\n]*)\ndata: ([^\r\n]*)\n\n")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -95,7 +96,12 @@ class EventSplitter:
 
     def single(self, chunk: bytes) -> SseEvent | None:
         """The event that ``chunk`` is, where it is exactly one in its plainest form and nothing unfinished precedes it."""
-        if self._pieces or self._held or not chunk.startswith(b"data: ") or b"\r" in chunk:
+        if self._pieces or self._held:
+            return None
+        if not chunk.startswith(b"data: "):
+            named = _NAMED.fullmatch(chunk)
+            return SseEvent(chunk, named[2], named[1]) if named is not None else None
+        if b"\r" in chunk:
             return None
         size = len(chunk)
         if chunk.find(b"\n") != size - 2 or not chunk.endswith(b"\n"):
@@ -118,9 +124,12 @@ class EventSplitter:
             text = raw[3:] if raw.startswith(_BOM) else raw
         else:
             text = raw
-        # The common case: a single line 'data: …'.
+        # The common cases: a single line 'data: …', perhaps after a line 'event: …'.
         if text.startswith(b"data: ") and b"\r" not in text and text.find(b"\n") == len(text) - 2:
             return SseEvent(raw, text[6:-2])
+        named = _NAMED.fullmatch(text)
+        if named is not None:
+            return SseEvent(raw, named[2], named[1])
         values: list[bytes] = []
         name = b""
         for line in _LINES.split(text):

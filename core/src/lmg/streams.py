@@ -16,6 +16,7 @@ from .dialects.openai_chat import OpenAIChat
 from .errors import Refusal
 from .exchange import Exchange, Response
 from .jsontext import Json, JsonText
+from .sse import EventSplitter
 from .verdicts import Deny
 
 __all__ = ["FilterChain", "Held", "StreamFilter", "refusal_of", "review_whole"]
@@ -68,11 +69,11 @@ class Held(StreamFilter):
             return verdict
         if not response.body.edited or self._step.shadow:
             return self._events
-        return [
-            exchange.dialect.make_event(orjson.loads(raw[6:]), "delta")
-            for raw in exchange.dialect.replay(response.body.value, usage=False)
-            if raw != b"data: [DONE]\n\n"
-        ]
+        dialect = exchange.dialect
+        splitter = EventSplitter(max_event_bytes=dialect.max_event_bytes)
+        replayed = splitter.feed(b"".join(dialect.replay(response.body.value, usage=False)))
+        events = [StreamEvent(dialect, sse, dialect.kind(sse, opened=True)) for sse in replayed]
+        return [event for event in events if event.kind != "done"]
 
 
 class _Link:
@@ -95,8 +96,9 @@ class _Link:
     def give(self, event: StreamEvent) -> None:
         assert self.owed is not None
         for delta in event.deltas:
-            held = self.owed.get(delta.id)
-            self.owed[delta.id] = (delta, (held[1] if held else "") + delta.text, event)
+            if delta.format != "opaque":
+                held = self.owed.get(delta.id)
+                self.owed[delta.id] = (delta, (held[1] if held else "") + delta.text, event)
 
     def took(self, events: Sequence[StreamEvent]) -> None:
         assert self.owed is not None
@@ -117,10 +119,11 @@ class _Link:
 class FilterChain:
     """The open filters of one attempt's answer, in the order in which events pass them."""
 
-    __slots__ = ("_exchange", "_links", "_rebuilder", "has_async")
+    __slots__ = ("_exchange", "_finished", "_links", "_rebuilder", "has_async")
 
     def __init__(self, exchange: Exchange, filters: Sequence[tuple[Step, StreamFilter]]) -> None:
         self._exchange = exchange
+        self._finished = False
         self._links = [_Link(step, opened) for step, opened in filters]
         self.has_async = any(link.is_async for link in self._links)
         self._rebuilder = exchange.dialect.rebuilder() if self._links else None
@@ -130,6 +133,11 @@ class FilterChain:
 
     def feed_now(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """What ``feed`` does where no filter is async: without a coroutine a chunk."""
+        if self._rebuilder is None:
+            return self._now(event)
+        return self._rebuilt([out for given in self._rebuilder.into(event) for out in self._now(given)])
+
+    def _now(self, event: StreamEvent) -> Sequence[StreamEvent]:
         events: Sequence[StreamEvent] = (event,)
         for link in self._links:
             if link.bypassed:
@@ -138,20 +146,24 @@ class FilterChain:
                 events = self._call(link, events[0])
             else:
                 events = [out for one in events for out in self._call(link, one)]
-        return events if self._rebuilder is None else self._rebuilt(events)
+        return events
 
     async def feed(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """The events that leave for the client. Raises Refusal where a filter denies or fails closed."""
-        events = await self._through((event,), 0)
-        return events if self._rebuilder is None else self._rebuilt(events)
+        if self._rebuilder is None:
+            return await self._through((event,), 0)
+        return self._rebuilt(await self._through(self._rebuilder.into(event), 0))
 
     def _rebuilt(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         assert self._rebuilder is not None
         return [self._rebuilder.out(event) for event in events]
 
     async def finish(self) -> list[StreamEvent]:
-        """What the filters still held, each passed through those behind it."""
+        """What the filters still held, each passed through those behind it; nothing where that was asked before."""
         out: list[StreamEvent] = []
+        if self._finished:
+            return out
+        self._finished = True
         for n, link in enumerate(self._links):
             if not link.bypassed:
                 out += await self._through(await self._call_async(link, None), n + 1)
@@ -231,14 +243,20 @@ class FilterChain:
             raise component_refusal(failed)
         rest = link.rest()
         # The event's own text is part of the rest; what else it says (its end, say) comes after it.
-        if event is not None and (event.kind != "delta" or not event.deltas):
-            for delta in event.deltas:
-                event = event.replace(delta, "")
-            rest.append(event)
+        if event is not None:
+            texts = [delta for delta in event.deltas if delta.format != "opaque"]
+            if event.kind != "delta" or len(texts) < len(event.deltas) or not texts:
+                for delta in texts:
+                    event = event.put(delta, "")
+                rest.append(event)
         return rest
 
     def _note(self, link: _Link, what: str) -> None:
         self._exchange.shadowed.append((link.step.name, "on_stream", what))
+
+    def untold(self, terminal: StreamEvent) -> Sequence[StreamEvent]:
+        """Events for the text that the terminal event alone holds: filters have not seen it."""
+        return () if self._rebuilder is None else self._rebuilder.into(terminal)[:-1]
 
     def out(self, event: StreamEvent) -> StreamEvent:
         """``event``, which no filter is asked about, true to what has left."""
@@ -275,14 +293,15 @@ async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonTe
     if isinstance(opened, Deny):
         raise refusal_of(opened, step.name)
     chain = FilterChain(exchange, [(step, opened)])
-    segments = [s for s in exchange.dialect.response_segments(body.value) if s.format != "opaque"]
+    segments = list(exchange.dialect.response_segments(body.value))
     texts: dict[str, str] = {}
     carrier = OpenAIChat()  # the filter sees deltas; which dialect carries them makes no difference to it
     try:
         for n, segment in enumerate(segments):
-            value: Json = {
-                "choices": [{"index": n, "delta": {"content": segment.text}, "finish_reason": None}]
-            }
+            said: Json = (
+                {"opaque": {"audio": {}}} if segment.format == "opaque" else {"content": segment.text}
+            )
+            value: Json = {"choices": [{"index": n, "delta": said, "finish_reason": None}]}
             for event in await chain.feed(carrier.make_event(value, "delta")):
                 for delta in event.deltas:
                     texts[delta.id] = texts.get(delta.id, "") + delta.text
@@ -300,7 +319,7 @@ async def review_whole(exchange: Exchange, step: Step, body: JsonText) -> JsonTe
         return body
     for n, segment in enumerate(segments):
         text = texts.get(f"choices.{n}.content", "")
-        if text != segment.text and not segment.signed:
+        if text != segment.text and not segment.signed and segment.format != "opaque":
             body = exchange.dialect.after_edit(body.set(segment.path, text), segment.path)
     return body
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from ..jsontext import Json, JsonPath, JsonText
 from ..segments import Role, Segment
-from ..sse import SseEvent, encode_event
+from ..sse import MAX_EVENT_BYTES, SseEvent, encode_event
 
 if TYPE_CHECKING:
     from ..exchange import Operation, Usage
@@ -24,13 +24,17 @@ EventKind = Literal["open", "delta", "finish", "usage", "done", "error", "other"
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of one text of the answer; ``id`` names choice, item and kind, and is stable in a stream."""
+    """A piece of one text of the answer; ``id`` names choice, item and kind, and is stable in a stream.
+
+    A ``signed`` one belongs to what a signature will follow, and cannot be replaced. An ``opaque`` one stands for what cannot be read (an image, sound): its text is empty, and it cannot be replaced.
+    """
 
     id: str
     role: Role
     text: str
     path: JsonPath
-    format: Literal["text", "json"] = "text"
+    format: Literal["text", "json", "opaque"] = "text"
+    signed: bool = False
 
 
 class StreamEvent:
@@ -72,7 +76,17 @@ class StreamEvent:
         return tuple(self._dialect.ends(body.value)) if body is not None else ()
 
     def replace(self, delta: Delta, text: str) -> StreamEvent:
-        """This event with ``text`` in the place of ``delta``; log probabilities of that choice are dropped."""
+        """This event with ``text`` in the place of ``delta``; log probabilities of that choice are dropped.
+
+        Raises:
+            ValueError: the delta is opaque or signed.
+        """
+        if delta.signed or delta.format == "opaque":
+            raise ValueError(f"{delta.id} is {'signed' if delta.signed else 'opaque'} and cannot be replaced")
+        return self.put(delta, text)
+
+    def put(self, delta: Delta, text: str) -> StreamEvent:
+        """What ``replace`` does, for the kernel: it may also take a signed text out, to send it again as it was."""
         body = self.body
         assert body is not None
         body = self._dialect.after_edit(body.set(delta.path, text), delta.path)
@@ -96,11 +110,16 @@ class StreamEvent:
         return encode_event(self._body.render(), self.sse.name)
 
 
-class Rebuilder(Protocol):
-    """Stands behind the filters of a stream and sees every event on its way out."""
+class Rebuilder:
+    """Stands on both sides of the filters of a stream and sees every event."""
+
+    def into(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        """``event``, after events for the text that it alone holds: what filters must have seen."""
+        return (event,)
 
     def out(self, event: StreamEvent) -> StreamEvent:
         """``event``, or one in its place that repeats what has really left."""
+        return event
 
 
 class Dialect(ABC):
@@ -114,6 +133,31 @@ class Dialect(ABC):
     """Whether another target's events can go on where a broken stream's have ended (``continued``)."""
     kept_statuses: ClassVar[frozenset[int]] = frozenset()
     """Error statuses of an upstream that this dialect's clients know and others would not."""
+    id_header: ClassVar[bytes] = b""
+    """A further header of the answer in which this dialect's clients look for the request's id."""
+    content_types: ClassVar[frozenset[bytes]] = frozenset({b"application/json"})
+    """What a request may be sent as; anything else is a 415."""
+    max_event_bytes: ClassVar[int] = MAX_EVENT_BYTES
+    """The largest event that a stream may hold."""
+
+    def read_request(self, raw: bytes, content_type: bytes, *, max_depth: int) -> JsonText:
+        """The request's body as a document; ``content_type`` is one of ``content_types`` with its parameters, or empty.
+
+        Raises:
+            JsonTextError: it is not JSON that the gateway forwards.
+            Refusal: 400, it is not what it says it is.
+        """
+        return JsonText.parse(raw, max_depth=max_depth)
+
+    def read_answer(self, raw: bytes, content_type: bytes, *, strict: bool) -> JsonText:
+        """A whole answer as a document, its value an object; read ``strict``ly where somebody will look into it.
+
+        Raises:
+            JsonTextError, JSONDecodeError, UpstreamError: it is nothing that the API sends.
+        """
+        import orjson
+
+        return JsonText.parse(raw) if strict else JsonText(raw, orjson.loads(raw))
 
     @abstractmethod
     def check(self, value: Json) -> None:

@@ -113,7 +113,9 @@ FEATURES: dict[str, str] = {
 
 @dataclass(slots=True)
 class Text:
-    """Plain text; ``citations`` are as the answer's wire wrote them."""
+    """Plain text. ``citations`` are in Anthropic's words for places in documents, and ``url`` and ``title`` for
+    pages of the web.
+    """
 
     text: str
     cache: Json = None
@@ -186,6 +188,11 @@ class Reasoning:
     signature: str = ""
     encrypted: str = ""
     id: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether what seals it is marked with a provider's name (``name:…``): any other would refuse it."""
+        return ":" in (self.signature or self.encrypted)
 
 
 @dataclass(slots=True)

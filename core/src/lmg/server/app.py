@@ -144,6 +144,7 @@ class Gateway:
                 (b"content-type", b"application/json"),
                 (b"content-length", b"%d" % len(body)),
                 (b"x-request-id", request_id.encode()),
+                *([(dialect.id_header, request_id.encode())] if dialect.id_header else []),
                 *(headers or []),
             ],
             body,
@@ -176,7 +177,10 @@ class Gateway:
             return False
         allow: Any = [
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-api-key, x-request-id"),
+            (
+                b"access-control-allow-headers",
+                b"anthropic-beta, anthropic-version, authorization, content-type, x-api-key, x-request-id",
+            ),
             (b"access-control-max-age", b"%d" % cors.max_age_s),
         ]
         await client.whole(204, allow, b"")

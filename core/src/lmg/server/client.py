@@ -30,11 +30,7 @@ class AsgiClient:
 
     async def read_body(self) -> bytes:
         for name, value in self._scope["headers"]:
-            if name == b"content-type":
-                kind = value.partition(b";")[0].strip().lower()
-                if kind != b"application/json" and not kind.endswith(b"+json"):
-                    raise Refusal(415, "unsupported_media_type", "The body must be sent as application/json.")
-            elif name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+            if name == b"content-encoding" and value.lower() not in (b"", b"identity"):
                 raise Refusal(
                     415, "unsupported_content_encoding", "The body must be sent without a content encoding."
                 )

@@ -14,11 +14,12 @@ from starlette.routing import Route
 
 from ..compiler import ComponentFailed
 from ..errors import Refusal
-from ..exchange import Exchange, Principal
+from ..exchange import Exchange, Principal, Target
 from ..lifecycle import unauthenticated
 from ..services.embedded import as_json
 from ..streams import component_refusal, refusal_of
 from ..verdicts import Deny
+from .models import anthropic_list, anthropic_model, openai_list, openai_model
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -100,17 +101,19 @@ class _Rest:
         return call
 
     async def models(self, request: Request, exchange: Exchange) -> Response:
-        found = [_model(target) for target in self._visible(exchange.principal)]
-        return _json({"object": "list", "data": found})
+        found = self._visible(exchange.principal)
+        if _speaks_anthropic(request):
+            return _json(anthropic_list(found, request.query_params))
+        return _json(openai_list(found))
 
     async def model(self, request: Request, exchange: Exchange) -> Response:
         wanted = request.path_params["model"]
         for target in self._visible(exchange.principal):
             if target.model == wanted:
-                return _json(_model(target))
+                return _json((anthropic_model if _speaks_anthropic(request) else openai_model)(target))
         raise Refusal(404, "model_not_found", "The model does not exist.", param="model")
 
-    def _visible(self, principal: Principal | None) -> list[Any]:
+    def _visible(self, principal: Principal | None) -> list[Target]:
         allowed = principal.models if principal is not None else None
         return [
             target
@@ -157,14 +160,17 @@ class _Rest:
         return await self.on_refusal(request, Refusal(error.status_code, code, message, headers=headers))
 
     async def on_refusal(self, request: Request, refusal: Refusal) -> Response:
-        from ..dialects.registry import dialect_for_errors
+        from ..dialects.registry import ANTHROPIC, dialect_for_errors
 
         request_id = self.gateway.new_id()
-        body = dialect_for_errors(request.scope.get("raw_path", b"")).error_body(
+        speaks = ANTHROPIC if _speaks_anthropic(request) else None
+        body = (speaks or dialect_for_errors(request.scope.get("raw_path", b""))).error_body(
             refusal.status, refusal.code, refusal.message, refusal.type, refusal.param, request_id
         )
         response = Response(body, refusal.status, media_type="application/json")
         response.headers["x-request-id"] = request_id
+        if speaks is not None:
+            response.headers["request-id"] = request_id
         for name, value in refusal.headers:
             response.headers[name.decode()] = value.decode()
         return response
@@ -175,8 +181,9 @@ class _Rest:
         )
 
 
-def _model(target: Any) -> dict[str, Any]:
-    return {"id": target.model, "object": "model", "created": 0, "owned_by": target.provider}
+def _speaks_anthropic(request: Request) -> bool:
+    """Clients of the Anthropic API name its version in every request, those of others never."""
+    return "anthropic-version" in request.headers
 
 
 async def _body(request: Request) -> Any:

@@ -268,6 +268,10 @@ class TargetTable:
             return ()
         return tuple(self._enriched(replace(t, model=model, upstream_model=model)) for t in open_)
 
+    def lists(self, model: str) -> bool:
+        """Whether some provider names ``model``."""
+        return model in self._any
+
     def models(self) -> tuple[Target, ...]:
         """Every target, one a model, in the order of the configuration."""
         seen: dict[str, Target] = {}

@@ -141,6 +141,19 @@ WRITTEN: Final[Mapping[str, Mapping[str, dict[str, Any]]]] = {
         "extra": {"model": "a-model", "messages": _HELLO, "x_new": 1},
         "top_k": {"model": "a-model", "messages": _HELLO, "top_k": 40},
         "min_p": {"model": "a-model", "messages": _HELLO, "min_p": 0.05},
+        "reasoning.history": {
+            "model": "a-model",
+            "messages": [
+                *_HELLO, {"role": "assistant", "content": "Hi.", "reasoning_details": [{"type": "reasoning.text", "text": "A greeting.", "signature": "c2lnbmVk"}]},
+                *_HELLO,
+            ],
+        },
+        "cache_control": {
+            "model": "a-model",
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "A long text.", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "And a question."}]},
+            ],
+        },
         "prefill": {"model": "a-model", "messages": [*_HELLO, {"role": "assistant", "content": "It is"}]},
     },
     "anthropic.messages": {

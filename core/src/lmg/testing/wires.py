@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import yaml
@@ -29,17 +29,22 @@ __all__ = [
 ]
 
 
+AS_ANOTHER: Final = {"developer": "a system message", "refusal": "text"}
+"""Features that a wire may carry as something else: what they say arrives, that they are of their own kind does not."""
+
+
 def request_of(dialect: Codec, feature: str) -> dict[str, Any] | None:
     """A request in ``dialect`` that uses ``feature``; None where it has no words for it."""
     written = WRITTEN.get(dialect.name, {}).get(feature)
     if written is not None:
         return written
     sample = SAMPLES.get(feature)
-    return (
-        dialect.encode_request(sample)
-        if sample is not None and dialect.support[feature] == "carried"
-        else None
-    )
+    if sample is None or dialect.support[feature] != "carried":
+        return None
+    body = dialect.encode_request(sample)
+    if feature in AS_ANOTHER and feature not in dialect.decode_request(body).uses:
+        return None
+    return body
 
 
 def cell(dialect: Codec, wire: Wire, feature: str) -> str:
@@ -59,12 +64,16 @@ def cell(dialect: Codec, wire: Wire, feature: str) -> str:
     except Unsupported as error:
         return f"refused ({error.param})"
     written = wire.encode_request(chat)
-    if chat.uses[feature] in ignored or (feature == "extra" and ignored):
-        return f"ignored ({chat.uses[feature] if feature != 'extra' else ignored[0]})"
-    if isinstance(wire, Codec):
-        assert feature in wire.decode_request(written).uses, (
-            f"{feature} is lost from {dialect.name} to {wire.name}"
+    unsaid = chat.uses[feature] in ignored or (feature == "extra" and bool(ignored))
+    if unsaid and isinstance(wire, Codec) and feature not in ("extra", "prefill"):
+        assert feature not in wire.decode_request(written).uses, (
+            f"{feature} is sent to {wire.name} all the same"
         )
+    if unsaid:
+        return f"ignored ({chat.uses[feature] if feature != 'extra' else ignored[0]})"
+    if isinstance(wire, Codec) and feature not in wire.decode_request(written).uses:
+        assert feature in AS_ANOTHER, f"{feature} is lost from {dialect.name} to {wire.name}"
+        return f"carried (as {AS_ANOTHER[feature]})"
     return "carried"
 
 
@@ -127,7 +136,9 @@ def golden_pair(dialect: Codec, wire: Wire, request: dict[str, Any], answer: Any
     chat = dialect.decode_request(request)
     ignored = admit(wire, chat)
     sent = wire.encode_request(chat)
-    back = dialect.encode_answer(wire.decode_answer(answer))
+    completion = wire.decode_answer(answer)
+    completion.created = completion.created or 1760000000  # where the upstream does not say, it is now
+    back = dialect.encode_answer(completion)
     note = f"ignored: {', '.join(ignored)}\n\n" if ignored else ""
     return (
         f"# {dialect.name} to {wire.name}\n\n## the client's request\n\n{_json(request)}\n## the request upstream\n\n{note}{_json(sent)}"

@@ -156,7 +156,7 @@ async def test_without_keys_the_call_fails_as_a_credential_does_and_the_search_p
     async with kit.Harness(CHAIN, clock=clock) as gateway:
         for stream in (False, True):
             answer = await gateway.chat(stream=stream)
-            assert (answer.status, answer.error["code"]) == (502, "upstream_unreachable")
+            assert (answer.status, answer.error["code"]) == (502, "upstream_credential")
         exchange = await gateway.ended()
         assert exchange.attempts[0].outcome.error.kind == "credential"
         assert searches() == 1

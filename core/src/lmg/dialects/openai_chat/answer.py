@@ -9,7 +9,7 @@ from ...jsontext import Json
 from ...records import Usage
 from ..form import Choice, Completion, FinishReason, Part, Reasoning, Refused, Text, ToolCall
 from ..wire import Fault, broken, classify, json_of
-from .request import encode_assistant
+from .encode import encode_assistant
 
 __all__ = [
     "FINISH",
@@ -18,6 +18,7 @@ __all__ = [
     "encode_answer",
     "encode_usage",
     "fault",
+    "finish_of",
     "finish_reason",
 ]
 
@@ -42,6 +43,11 @@ _REASONS: Final[dict[str, FinishReason]] = {
 def finish_reason(stated: Json) -> FinishReason:
     """Why an answer ended; what is not known counts as an ordinary end."""
     return _REASONS.get(stated, "stop") if type(stated) is str else "stop"
+
+
+def finish_of(reason: FinishReason, refused: bool) -> str:
+    """The reason in this dialect's words: a refusal that is told in words is an ordinary end here."""
+    return "stop" if reason == "refusal" and refused else FINISH[reason]
 
 
 def decode_answer(value: Json) -> Completion:
@@ -165,7 +171,7 @@ def _encode_choice(choice: Choice) -> dict[str, Any]:
         "index": choice.index,
         "message": message,
         "logprobs": {"content": tokens, "refusal": None} if tokens else None,
-        "finish_reason": FINISH[choice.finish],
+        "finish_reason": finish_of(choice.finish, any(isinstance(part, Refused) for part in choice.parts)),
     }
 
 

@@ -21,8 +21,9 @@ from ..form import Chat, Completion
 from ..openai_errors import error_body
 from ..wire import Codec, EventDecoder, EventEncoder, Fault, Support
 from .answer import decode_answer, decode_usage, encode_answer, fault
+from .encode import encode_request
 from .events import ChatDecoder, ChatEncoder
-from .request import SUPPORT, decode_request, encode_request
+from .request import SUPPORT, decode_request
 
 __all__ = ["CompatibleChat", "OpenAIChat"]
 
@@ -66,7 +67,7 @@ class OpenAIChat(Codec):
         return decode_request(value)
 
     def encode_request(self, chat: Chat) -> dict[str, Any]:
-        return encode_request(chat, self.output_cap)
+        return encode_request(chat, self.output_cap, self.support)
 
     def decode_answer(self, value: Json) -> Completion:
         return decode_answer(value)
@@ -320,7 +321,7 @@ def _bad(message: str, param: str | None) -> Refusal:
 
 
 def _delta(segment: Segment, id: str) -> Delta:
-    return Delta(id, segment.role, segment.text, segment.path, "json" if segment.format == "json" else "text")
+    return Delta(id, segment.role, segment.text, segment.path, segment.format)
 
 
 def _merge_choice(into: dict[str, Any], choice: dict[str, Any]) -> None:

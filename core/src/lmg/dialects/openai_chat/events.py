@@ -23,8 +23,8 @@ from ..form import (
     Start,
 )
 from ..wire import EventDecoder, EventEncoder, StreamFault
-from .answer import FINISH, decode_reasoning, decode_usage, encode_usage, fault, finish_reason
-from .request import reasoning_detail
+from .answer import decode_reasoning, decode_usage, encode_usage, fault, finish_of, finish_reason
+from .encode import reasoning_detail
 
 __all__ = ["ChatDecoder", "ChatEncoder"]
 
@@ -96,6 +96,9 @@ class ChatDecoder(EventDecoder):
             )
             m = self._tools[n, at] = self._part(out, n, f"tool:{at}", begin)
         text = stated.get("arguments") or stated.get("input")
+        if text and self._open.get(n) != (f"tool:{at}", m):
+            # Other dialects write one call after the other; what belongs to an ended one has no place any more.
+            raise UpstreamError("stream", "protocol", "calls of tools that take turns")
         if text:
             out.append(PartDelta(n, m, text))
 
@@ -142,12 +145,18 @@ class ChatEncoder(EventEncoder):
         if isinstance(event, PartBegin):
             return self._begin(event)
         if isinstance(event, Finish):
-            return [*self._first(event.choice), self._chunk(event.choice, {}, FINISH[event.reason])]
+            return [*self._first(event.choice), self._chunk(event.choice, {}, self._finish(event))]
         if isinstance(event, Counted):
             self._usage = event.usage
         elif isinstance(event, End):
             return self._end()
         return ()
+
+    def _finish(self, event: Finish) -> str:
+        refused = any(
+            n == event.choice and begun.kind == "refusal" for (n, _), (begun, _) in self._parts.items()
+        )
+        return finish_of(event.reason, refused)
 
     def _end(self) -> list[bytes]:
         out = []

@@ -1,4 +1,4 @@
-"""A chat completion's request, into and out of the intermediate form."""
+"""A chat completion's request, into the intermediate form; and what this API can express of it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ..form import (
 )
 from ..wire import support, unknown
 
-__all__ = ["SUPPORT", "decode_request", "encode_request"]
+__all__ = ["SUPPORT", "decode_request"]
 
 SUPPORT = support(
     carried="""system developer names tools tools.strict tools.custom tool_choice.none tool_choice.required tool_choice.named
         parallel_tool_calls json_object json_schema image.url image.base64 image.detail document.base64 document.file audio audio.out
-        reasoning reasoning.history refusal max_output_tokens temperature top_p frequency_penalty presence_penalty logit_bias
-        logprobs stop seed n cache_control prompt_cache_key metadata user service_tier store verbosity prediction""",
-    ignored="""tool_results.error reasoning.summary top_k min_p prefill truncation include document.citations extra""",
+        reasoning refusal max_output_tokens temperature top_p frequency_penalty presence_penalty logit_bias
+        logprobs stop seed n prompt_cache_key metadata user service_tier store verbosity prediction""",
+    ignored="""tool_results.error reasoning.summary reasoning.history cache_control top_k min_p prefill truncation include document.citations extra""",
     refused="""tools.hosted tool_results.images image.file document.url document.text conversation background prompt_template""",
 )
 
@@ -154,10 +154,7 @@ def _decode_messages(chat: Chat, item: Json, key: str) -> None:
         message = _object(message, where)
         role = message.get("role")
         if role in ("tool", "function"):
-            parts = _decode_content(chat, message.get("content"), f"{where}.content")
-            call_id = str(message.get("tool_call_id") or message.get("name") or "")
-            kept: Any = [part for part in parts if isinstance(part, Text | Image | Document)]
-            chat.turns.append(Turn("tool", [ToolResult(call_id, kept, cache=message.get("cache_control"))]))
+            chat.turns.append(Turn("tool", [_decode_result(chat, message, where)]))
             chat.use("tools", where)
             continue
         if role not in ("system", "developer", "user", "assistant"):
@@ -175,6 +172,20 @@ def _decode_messages(chat: Chat, item: Json, key: str) -> None:
         chat.turns.append(turn)
     if chat.turns and chat.turns[-1].role == "assistant":
         chat.use("prefill", f"messages[{len(chat.turns) - 1}]")
+
+
+def _decode_result(chat: Chat, message: dict[str, Any], where: str) -> ToolResult:
+    kept: list[Text | Image | Document] = []
+    for n, part in enumerate(_decode_content(chat, message.get("content"), f"{where}.content")):
+        if not isinstance(part, Text | Image | Document):
+            raise unknown(f"{where}.content[{n}]")
+        if not isinstance(part, Text):
+            chat.use("tool_results.images", f"{where}.content[{n}]")
+        kept.append(part)
+    cache = message.get("cache_control")
+    if cache is not None:
+        chat.use("cache_control", f"{where}.cache_control")
+    return ToolResult(str(message.get("tool_call_id") or message.get("name") or ""), kept, cache=cache)
 
 
 def _decode_content(chat: Chat, content: Json, where: str) -> list[Part]:
@@ -358,171 +369,3 @@ _FIELDS: Final[dict[str, Callable[[Chat, Json, str], None]]] = {
     "stream": _decode_stream,
     "modalities": _decode_modalities,
 }
-
-
-# -- out ------------------------------------------------------------------------------------------
-
-
-def encode_request(chat: Chat, output_cap: str) -> dict[str, Any]:
-    """The body of a request; ``output_cap`` is the field that caps the answer."""
-    body: dict[str, Any] = {
-        "model": chat.model,
-        "messages": [m for turn in chat.turns for m in _encode_turn(turn)],
-    }
-    if chat.tools:
-        body["tools"] = [_encode_tool(tool) for tool in chat.tools]
-    if chat.tool_choice is not None:
-        body["tool_choice"] = _encode_tool_choice(chat, chat.tool_choice)
-    if chat.format is not None:
-        body["response_format"] = _encode_format(chat.format)
-    if chat.reasoning is not None:
-        body["reasoning_effort"] = _effort(chat.reasoning)
-    if chat.max_output_tokens is not None:
-        body[output_cap] = chat.max_output_tokens
-    for name in (
-        "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "logit_bias", "seed", "n", "user",
-        "metadata", "service_tier", "store", "verbosity", "prompt_cache_key", "parallel_tool_calls", "top_logprobs",
-    ):  # fmt: skip
-        value = getattr(chat, name)
-        if value is not None and value != "":
-            body[name] = value
-    if chat.logprobs:
-        body["logprobs"] = True
-    if chat.stop:
-        body["stop"] = chat.stop
-    body.update({key: chat.extra[key] for key in ("prediction", "audio", "modalities") if key in chat.extra})
-    if chat.stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body
-
-
-def _effort(ask: ReasoningAsk) -> str:
-    """An effort in words; a budget of tokens becomes the nearest of them."""
-    if not ask.enabled:
-        return "none"
-    if ask.effort:
-        return ask.effort
-    budget = ask.budget_tokens
-    return (
-        "medium" if budget is None else "low" if budget <= 2048 else "medium" if budget <= 16384 else "high"
-    )
-
-
-def _encode_turn(turn: Turn) -> list[dict[str, Any]]:
-    if turn.role == "tool":
-        return [
-            {"role": "tool", "tool_call_id": part.call_id, "content": _encode_content(list(part.parts))}
-            for part in turn.parts
-            if isinstance(part, ToolResult)
-        ]
-    message: dict[str, Any] = {"role": turn.role}
-    if turn.name:
-        message["name"] = turn.name
-    if turn.role != "assistant":
-        message["content"] = _encode_content(turn.parts)
-        return [message]
-    texts: list[Part] = [part for part in turn.parts if isinstance(part, Text)]
-    message["content"] = _encode_content(texts) if texts else None
-    message |= encode_assistant(turn.parts)
-    return [message]
-
-
-def encode_assistant(parts: list[Part]) -> dict[str, Any]:
-    """What of an assistant's message is not its content."""
-    out: dict[str, Any] = {}
-    calls: list[dict[str, Any]] = []
-    details: list[dict[str, Any]] = []
-    for part in parts:
-        if isinstance(part, ToolCall):
-            stated = {"name": part.name, "input" if part.custom else "arguments": part.arguments}
-            kind = "custom" if part.custom else "function"
-            calls.append({"id": part.id, "type": kind, kind: stated})
-        elif isinstance(part, Reasoning):
-            details.append(reasoning_detail(part, len(details)))
-        elif isinstance(part, Refused):
-            out["refusal"] = out.get("refusal", "") + part.text
-    if details:
-        text = "".join(part.text for part in parts if isinstance(part, Reasoning))
-        out |= ({"reasoning_content": text} if text else {}) | {"reasoning_details": details}
-    if calls:
-        out["tool_calls"] = calls
-    return out
-
-
-def reasoning_detail(part: Reasoning, index: int) -> dict[str, Any]:
-    """One block of reasoning as the routers of this dialect write it."""
-    detail: dict[str, Any] = {"type": "reasoning.text", "text": part.text, "index": index}
-    if part.encrypted:
-        detail = {"type": "reasoning.encrypted", "data": part.encrypted, "index": index}
-    if part.signature:
-        detail["signature"] = part.signature
-    return detail | ({"id": part.id} if part.id else {})
-
-
-def _encode_content(parts: list[Part]) -> Any:
-    if all(isinstance(part, Text) and part.cache is None for part in parts) and len(parts) < 2:
-        return "".join(part.text for part in parts if isinstance(part, Text))
-    return [encoded | _cache(part) for part in parts if (encoded := _encode_part(part))]
-
-
-def _cache(part: Part) -> dict[str, Any]:
-    cache = getattr(part, "cache", None)
-    return {"cache_control": cache} if cache is not None else {}
-
-
-def _encode_part(part: Part) -> dict[str, Any]:
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    if isinstance(part, Image):
-        url = part.url or f"data:{part.media_type};base64,{part.data}"
-        return {
-            "type": "image_url",
-            "image_url": {"url": url} | ({"detail": part.detail} if part.detail else {}),
-        }
-    if isinstance(part, Audio):
-        return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-    if isinstance(part, Document):
-        stated = (
-            {"file_id": part.file_id}
-            if part.file_id
-            else {"file_data": f"data:{part.media_type};base64,{part.data}"}
-        )
-        if not part.file_id or part.title:
-            stated["filename"] = part.title or "document"
-        return {"type": "file", "file": stated}
-    if isinstance(part, Refused):
-        return {"type": "refusal", "refusal": part.text}
-    return {}
-
-
-def _encode_tool(tool: Tool) -> dict[str, Any]:
-    stated: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        stated["description"] = tool.description
-    if tool.custom is not None:
-        return {"type": "custom", "custom": {**stated, "format": tool.custom}}
-    if tool.schema is not None:
-        stated["parameters"] = tool.schema
-    if tool.strict is not None:
-        stated["strict"] = tool.strict
-    return {"type": "function", "function": stated} | (
-        {"cache_control": tool.cache} if tool.cache is not None else {}
-    )
-
-
-def _encode_tool_choice(chat: Chat, choice: ToolChoice) -> Any:
-    if choice.mode != "named":
-        return choice.mode
-    kind = "custom" if any(t.name == choice.name and t.custom is not None for t in chat.tools) else "function"
-    return {"type": kind, kind: {"name": choice.name}}
-
-
-def _encode_format(form: Format) -> dict[str, Any]:
-    if form.kind == "json_object":
-        return {"type": "json_object"}
-    inner: dict[str, Any] = {"name": form.name, "schema": form.schema}
-    if form.description:
-        inner["description"] = form.description
-    if form.strict is not None:
-        inner["strict"] = form.strict
-    return {"type": "json_schema", "json_schema": inner}

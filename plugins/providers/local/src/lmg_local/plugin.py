@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from lmg import Attempt, ConfigError, Exchange, Health, Host, HttpProvider, Reply, Target, UpstreamError
+from lmg.dialects.openai_audio import OpenAISpeech, OpenAITranscription, OpenAITranslation
+from lmg.dialects.openai_embeddings import OpenAIEmbeddings
+from lmg.dialects.openai_images import OpenAIImageEdits, OpenAIImages
+from lmg.dialects.rerank import Rerank
 from lmg.exchange import Operation
+from lmg.provider import Spoken
 
 from .config import LocalConfig
 from .embedded import EmbeddedServer, EmbeddedServerError, find_model, missing_reason
+from .wires import ServerChat
 
 __all__ = ["Local"]
 
@@ -27,7 +33,18 @@ class Local(HttpProvider):
     Config = LocalConfig
     summary = "OpenAI-compatible servers of your own, or a small embedded model"
     stability = "beta"
-    operations: ClassVar[frozenset[Operation]] = frozenset({"chat", "embeddings"})
+    operations: ClassVar[frozenset[Operation]] = frozenset(
+        {"chat", "embeddings", "rerank", "images", "speech", "transcription"}
+    )
+    wires: ClassVar[Mapping[Operation, tuple[Spoken, ...]]] = {
+        "chat": (ServerChat(),),
+        "embeddings": (OpenAIEmbeddings(),),
+        "rerank": (Rerank(),),
+        "images": (OpenAIImages(), OpenAIImageEdits()),
+        "speech": (OpenAISpeech(),),
+        "transcription": (OpenAITranscription(), OpenAITranslation()),
+    }
+    """What a server may have; which of it this one has, its own answers tell."""
     config: LocalConfig
 
     def __init__(self, config: LocalConfig, host: Host, name: str) -> None:

@@ -1,5 +1,6 @@
-"""The OpenAI API as a provider."""
+"""The OpenAI API as a provider: at OpenAI, and at Azure."""
 
+from .azure import Azure
 from .plugin import OpenAI
 
-__all__ = ["OpenAI"]
+__all__ = ["Azure", "OpenAI"]

@@ -1,4 +1,4 @@
-"""`openai`: chat completions and embeddings at api.openai.com.
+"""`openai`: the models at api.openai.com.
 
 Source: OpenAI API reference, "Authentication".
 """
@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from lmg import HttpProvider
+from lmg.dialects.openai_audio import OpenAISpeech, OpenAITranscription, OpenAITranslation
+from lmg.dialects.openai_chat import OpenAIChat
+from lmg.dialects.openai_images import OpenAIImageEdits, OpenAIImages
+from lmg.dialects.openai_responses import OpenAIResponses
 from lmg.exchange import Operation
+from lmg.provider import Spoken
 
 from .config import OpenAIConfig
 
@@ -24,6 +29,10 @@ DEFAULT_MODELS = [
     "gpt-4o-mini",
     "text-embedding-3-small",
     "text-embedding-3-large",
+    "gpt-image-1",
+    "gpt-4o-mini-tts",
+    "gpt-4o-transcribe",
+    "whisper-1",
 ]
 
 
@@ -31,9 +40,19 @@ class OpenAI(HttpProvider):
     """The OpenAI API."""
 
     Config = OpenAIConfig
-    summary = "chat completions and embeddings of the OpenAI API"
+    summary = "chat, embeddings, images and audio of the OpenAI API"
     stability = "beta"
-    operations: ClassVar[frozenset[Operation]] = frozenset({"chat", "embeddings"})
+    operations: ClassVar[frozenset[Operation]] = frozenset(
+        {"chat", "embeddings", "images", "speech", "transcription"}
+    )
+    wires: ClassVar[Mapping[Operation, tuple[Spoken, ...]]] = {
+        **HttpProvider.wires,
+        "chat": (OpenAIChat(), OpenAIResponses()),
+        "images": (OpenAIImages(), OpenAIImageEdits()),
+        "speech": (OpenAISpeech(),),
+        "transcription": (OpenAITranscription(), OpenAITranslation()),
+    }
+    """A client of either API gets its own; what has to be translated goes over chat completions."""
     config: OpenAIConfig
 
     @classmethod

@@ -1,0 +1,5 @@
+"""The Anthropic API as a provider."""
+
+from .plugin import Anthropic
+
+__all__ = ["Anthropic"]
