@@ -2,78 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmg.testing import Cut, ScriptedUpstream, Wait, chat_body, chat_events, sse
 
-HERE = Path(__file__).parent / "node"
-CACHE = Path(__file__).resolve().parents[2] / ".cache/node"
 Run = Callable[..., Any]
 
 
-def absent(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    print(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def node_client() -> Path:
-    """The script beside the client that it imports, installed as locked; made once, whoever asks first."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        absent("node and npm are not installed: the official Node client is not tested")
-    assert npm is not None
-    locked = [HERE / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (CACHE / ".stamp").exists() or (CACHE / ".stamp").read_text() != stamp:
-            for path in locked:
-                shutil.copyfile(path, CACHE / path.name)
-            done = subprocess.run(
-                [npm, "ci"], cwd=CACHE, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert done.returncode == 0, done.stderr[-4000:]
-            (CACHE / ".stamp").write_text(stamp)
-        # Imports are looked up from where the script lies.
-        script = CACHE / "client.mjs"
-        source = (HERE / "client.mjs").read_bytes()
-        if not script.exists() or script.read_bytes() != source:
-            draft = CACHE / f"client.{os.getpid()}.mjs"
-            draft.write_bytes(source)
-            draft.replace(script)
-    return script
-
-
 @pytest.fixture
-def run(node_client: Path, key: str) -> Run:
+def run(node: Run, key: str) -> Run:
     """``run(gateway, scenario)`` is what the scenario saw."""
 
     def call(gateway: Any, scenario: str) -> Any:
-        environment = {"PATH": os.environ["PATH"], "OPENAI_BASE_URL": gateway.v1, "OPENAI_API_KEY": key}
-        done = subprocess.run(
-            ["node", node_client, scenario],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return node("client.mjs", scenario, OPENAI_BASE_URL=gateway.v1, OPENAI_API_KEY=key)
 
     return call
 

@@ -4,7 +4,7 @@ import OpenAI from "openai";
 
 const client = new OpenAI({ maxRetries: 0, timeout: 30_000 });
 const messages = [{ role: "user", content: "hello" }];
-const model = "gpt-4";
+const model = process.env.MODEL ?? "gpt-4";
 const tools = [
   { type: "function", function: { name: "f", parameters: { type: "object", properties: { a: { type: "integer" } } } } },
 ];
@@ -82,6 +82,23 @@ const scenarios = {
   upstreamError: () => raises(() => chat()),
   upstreamErrorStreamed: () => raises(() => chat({ stream: true })),
   tooSlow: () => raises(() => chat({ model: "slow" })),
+  async typedAnswer() {
+    const schema = { type: "object", properties: { name: { type: "string" }, age: { type: "integer" } },
+      required: ["name", "age"], additionalProperties: false };
+    const form = { type: "json_schema", json_schema: { name: "person", schema, strict: true } };
+    return JSON.parse((await chat({ response_format: form })).choices[0].message.content);
+  },
+  async image() {
+    const url = `data:image/png;base64,${process.env.PIXEL}`;
+    const content = [{ type: "text", text: "What is it?" }, { type: "image_url", image_url: { url } }];
+    return (await chat({ messages: [{ role: "user", content }] })).choices[0].message.content;
+  },
+  async responses() {
+    const whole = await client.responses.create({ model, input: "Hello" });
+    const seen = [];
+    for await (const event of await client.responses.create({ model, input: "Hello", stream: true })) seen.push(event.type);
+    return { text: whole.output_text, status: whole.status, first: seen[0], last: seen.at(-1) };
+  },
   async realModel() {
     const question = [{ role: "user", content: "What is the capital of France?" }];
     const limits = { model: "smollm", messages: question, temperature: 0, max_tokens: 40 };
