@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -341,3 +342,17 @@ def test_anthropic_for_node_tells_errors_apart(anthropic_node: Any) -> None:
         "status": 400,
         "type": "invalid_request_error",
     }
+
+
+# What the README shows
+
+
+def test_the_readme_s_example_of_the_other_dialect_runs(gateway: Any, key: str) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert "http://127.0.0.1:8080" in example
+    code = example.replace("http://127.0.0.1:8080", gateway.url).replace("a key of the gateway's", key)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == HELLO, done.stderr

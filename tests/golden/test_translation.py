@@ -16,7 +16,14 @@ from lmg.dialects.registry import DIALECTS
 from lmg.dialects.wire import Codec, Wire
 from lmg.discovery import discover, load_component
 from lmg.testing.samples import ANSWERS, PIXEL
-from lmg.testing.wires import check_golden, golden_answer, golden_pair, golden_request
+from lmg.testing.wires import (
+    check_golden,
+    check_split_points,
+    golden_answer,
+    golden_pair,
+    golden_request,
+    streamed,
+)
 
 FILES = Path(__file__).parent / "files"
 CODECS: dict[str, Codec] = {one.name: one for one in DIALECTS.values() if isinstance(one, Codec)}
@@ -50,6 +57,14 @@ def test_each_feature_of_a_request(name: str, feature: str) -> None:
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_each_kind_of_answer(name: str, answer: str) -> None:
     check_golden(FILES / name / "answers" / f"{answer}.txt", golden_answer(CODECS[name], answer))
+
+
+@pytest.mark.parametrize("answer", ["tool_calls", "reasoning"])
+@pytest.mark.parametrize("name", CODECS)
+def test_a_stream_cut_anywhere_is_the_same_answer_in_every_dialect(name: str, answer: str) -> None:
+    found = check_split_points(CODECS[name], streamed(CODECS[name], ANSWERS[answer]), list(CODECS.values()))
+    said = [type(part) for part in found.choices[0].parts]
+    assert said == [type(part) for part in ANSWERS[answer].choices[0].parts]
 
 
 # The six commonest pairs, a whole exchange each

@@ -149,6 +149,7 @@ def test_plugin_passes_its_tests_with_only_the_kernel_and_itself(
         cwd=work,
     )
     shutil.copytree(folder / "tests", work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(folder / "README.md", work)
     shutil.copy(ROOT / "pyproject.toml", work)  # the same pytest settings: warnings are errors
 
     paths = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from ..dialects.form import FEATURES, Chat, Completion, End, FormEvent, completion_of, events_of
+from ..dialects.form import FEATURES, Completion, End, FormEvent, completion_of, events_of
 from ..dialects.wire import Codec, Unsupported, Wire, admit
 from ..sse import EventSplitter
 from .samples import ANSWERS, SAMPLES, WRITTEN
@@ -26,6 +26,7 @@ __all__ = [
     "golden_request",
     "request_of",
     "shown",
+    "streamed",
 ]
 
 
@@ -125,8 +126,7 @@ def golden_request(wire: Wire, feature: str) -> str | None:
 def golden_answer(wire: Codec, name: str) -> str:
     """An answer: its form, and what a client gets, whole and streamed."""
     completion = ANSWERS[name]
-    encoder = wire.encoder()
-    events = b"".join(raw for event in events_of(completion) for raw in encoder.feed(event)).decode()
+    events = streamed(wire, completion).decode()
     whole = _json(wire.encode_answer(completion))
     return f"# {wire.name}: {name}\n\n## form\n\n{shown(completion)}\n## answer\n\n{whole}\n## events\n\n{events}"
 
@@ -156,6 +156,11 @@ def check_golden(path: Path, text: str) -> None:
 
 
 # -- streams --------------------------------------------------------------------------------------
+
+
+def streamed(dialect: Codec, completion: Completion) -> bytes:
+    """``completion`` as the events that a client of ``dialect`` gets."""
+    return _written(dialect, events_of(completion))
 
 
 def decoded(wire: Wire, chunks: Sequence[bytes]) -> list[FormEvent]:
@@ -192,8 +197,3 @@ def check_split_points(
 def _written(dialect: Codec, events: Sequence[FormEvent]) -> bytes:
     encoder = dialect.encoder()
     return b"".join(raw for event in events for raw in encoder.feed(event))
-
-
-def chat_of(feature: str) -> Chat:
-    """The sample request of ``feature``."""
-    return SAMPLES[feature]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from importlib import import_module
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,16 +63,10 @@ def part_of(name: str, settings: dict[str, Any], component: Any = None) -> Any:
 
 
 def test_every_row_has_an_entry_point_that_names_it() -> None:
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-    offered = {
-        name: value for name, value in project["entry-points"]["lmg.plugins"].items() if name != "local"
-    }
-    assert set(offered) == set(PRESETS)
-    for name, value in offered.items():
-        module, _, attributes = value.partition(":")
-        found: Any = import_module(module)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
+    offered = distribution("lmg-local").entry_points.select(group="lmg.plugins")
+    assert {entry.name for entry in offered} == {"local", *PRESETS}
+    for name in PRESETS:
+        found: Any = offered[name].load()
         assert found is getattr(PROVIDERS, name)
         assert (found.__name__, found.preset) == (name, PRESETS[name])
 

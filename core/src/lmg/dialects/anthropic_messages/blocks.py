@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from ...errors import Refusal
 from ...jsontext import Json
 from ..form import Chat, Document, Image, Part, Reasoning, Refused, Text, ToolCall, ToolResult
+from ..reading import items_of, object_of
 from ..wire import Unsupported, unknown
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "encode_parts",
     "input_of",
     "known",
-    "listed",
-    "obj",
     "own_citations",
     "tool_id",
 ]
@@ -48,20 +46,6 @@ CITATIONS: Final = frozenset(
     }
 )
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
-
-
-def listed(item: Json, where: str) -> list[Any]:
-    """``item``, which must be an array."""
-    if type(item) is not list:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an array.", param=where)
-    return item
-
-
-def obj(item: Json, where: str) -> dict[str, Any]:
-    """``item``, which must be an object."""
-    if type(item) is not dict:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an object.", param=where)
-    return item
 
 
 def known(chat: Chat, stated: dict[str, Any], keys: frozenset[str], where: str) -> None:
@@ -106,9 +90,9 @@ def decode_content(chat: Chat, content: Json, where: str, *, allowed: Sequence[s
     if type(content) is str:
         return [Text(content)] if content else []
     out: list[Part] = []
-    for n, item in enumerate(listed(content, where)):
+    for n, item in enumerate(items_of(content, where)):
         at = f"{where}[{n}]"
-        block = obj(item, at)
+        block = object_of(item, at)
         kind = block.get("type")
         decode = _BLOCKS.get(kind) if type(kind) is str else None
         if decode is None or (allowed and kind not in allowed):
@@ -130,7 +114,7 @@ def _text(chat: Chat, block: dict[str, Any], at: str) -> Part:
 
 
 def _image(chat: Chat, block: dict[str, Any], at: str) -> Part:
-    source = obj(block.get("source"), f"{at}.source")
+    source = object_of(block.get("source"), f"{at}.source")
     kind, cache = source.get("type"), block.get("cache_control")
     if kind not in ("base64", "url", "file"):
         raise unknown(f"{at}.source.type")
@@ -144,7 +128,7 @@ def _image(chat: Chat, block: dict[str, Any], at: str) -> Part:
 
 
 def _document(chat: Chat, block: dict[str, Any], at: str) -> Part:
-    source = obj(block.get("source"), f"{at}.source")
+    source = object_of(block.get("source"), f"{at}.source")
     kind = source.get("type")
     citations = block.get("citations")
     out = Document(

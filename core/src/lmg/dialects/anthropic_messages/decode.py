@@ -8,8 +8,9 @@ from typing import Any, Final
 from ...errors import Refusal
 from ...jsontext import Json
 from ..form import Chat, Format, ReasoningAsk, Tool, ToolChoice, Turn
+from ..reading import items_of, object_of
 from ..wire import unknown
-from .blocks import decode_content, known, listed, obj
+from .blocks import decode_content, known
 from .turns import decode_messages
 
 __all__ = ["decode_request"]
@@ -63,7 +64,7 @@ def _decode_system(chat: Chat, item: Json) -> None:
 
 
 def _decode_stop(chat: Chat, item: Json, key: str) -> None:
-    chat.stop = [str(one) for one in listed(item, key)]
+    chat.stop = [str(one) for one in items_of(item, key)]
     if chat.stop:
         chat.use("stop", key)
 
@@ -73,7 +74,7 @@ def _decode_stream(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_metadata(chat: Chat, item: Json, key: str) -> None:
-    stated = obj(item, key)
+    stated = object_of(item, key)
     if type(stated.get("user_id")) is str and stated["user_id"]:
         chat.user = stated["user_id"]
         chat.use("user", "metadata.user_id")
@@ -92,7 +93,7 @@ def _decode_geography(chat: Chat, item: Json, key: str) -> None:
 
 def _decode_thread(chat: Chat, item: Json, key: str) -> None:
     """A conversation that the provider keeps: its first request holds it all, the others only what is new."""
-    if obj(item, key).get("type") != "create":
+    if object_of(item, key).get("type") != "create":
         # Clients of this API answer it by sending the whole conversation.
         raise Refusal(
             404, "thread_not_found", "The thread is not known here: send the whole conversation.", param=key
@@ -111,7 +112,7 @@ def _ask(chat: Chat) -> ReasoningAsk:
 
 
 def _decode_thinking(chat: Chat, item: Json, key: str) -> None:
-    stated = obj(item, key)
+    stated = object_of(item, key)
     kind = stated.get("type")
     if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
         raise unknown(f"{key}.type")
@@ -128,7 +129,7 @@ def _decode_thinking(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_output(chat: Chat, item: Json, key: str) -> None:
-    stated = obj(item, key)
+    stated = object_of(item, key)
     if type(stated.get("effort")) is str:
         _ask(chat).effort = stated["effort"]
         chat.use("reasoning", f"{key}.effort")
@@ -138,7 +139,7 @@ def _decode_output(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_format(chat: Chat, item: Json, key: str) -> None:
-    stated = obj(item, key)
+    stated = object_of(item, key)
     if stated.get("type") != "json_schema":
         raise unknown(f"{key}.type")
     chat.format = Format("json_schema", schema=stated.get("schema"), strict=True)
@@ -149,9 +150,9 @@ def _decode_format(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_tools(chat: Chat, item: Json, key: str) -> None:
-    for n, tool in enumerate(listed(item, key)):
+    for n, tool in enumerate(items_of(item, key)):
         where = f"{key}[{n}]"
-        stated = obj(tool, where)
+        stated = object_of(tool, where)
         kind = stated.get("type")
         if kind not in (None, "custom"):
             chat.tools.append(Tool(str(stated.get("name") or kind), hosted=stated))
@@ -173,7 +174,7 @@ def _decode_tools(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_tool_choice(chat: Chat, item: Json, key: str) -> None:
-    stated = obj(item, key)
+    stated = object_of(item, key)
     kind = stated.get("type")
     if kind == "tool":
         chat.tool_choice = ToolChoice("named", str(stated.get("name", "")))

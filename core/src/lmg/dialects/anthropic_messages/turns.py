@@ -7,8 +7,9 @@ from typing import Any
 from ...errors import Refusal
 from ...jsontext import Json
 from ..form import Chat, Part, ToolResult, Turn
+from ..reading import items_of, object_of
 from ..wire import unknown
-from .blocks import decode_content, encode_parts, known, listed, obj
+from .blocks import decode_content, encode_parts, known
 from .models import Traits
 
 __all__ = ["decode_messages", "encode_turns"]
@@ -22,10 +23,10 @@ Blocks = list[dict[str, Any]]
 
 def decode_messages(chat: Chat, item: Json, key: str) -> None:
     """The turns of a conversation; the results of calls become turns of their own."""
-    messages = listed(item, key)
+    messages = items_of(item, key)
     for n, message in enumerate(messages):
         where = f"messages[{n}]"
-        stated = obj(message, where)
+        stated = object_of(message, where)
         role, content = stated.get("role"), stated.get("content")
         if content is None:
             raise Refusal(400, "invalid_request", f"'{where}.content' is missing.", param=f"{where}.content")

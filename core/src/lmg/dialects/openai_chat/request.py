@@ -25,6 +25,7 @@ from ..form import (
     ToolResult,
     Turn,
 )
+from ..reading import items_of, object_of
 from ..wire import support, unknown
 
 __all__ = ["SUPPORT", "decode_request"]
@@ -89,12 +90,12 @@ def _decode_effort(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_reasoning_ask(chat: Chat, item: Json, key: str) -> None:
-    chat.reasoning = _reasoning_object(_object(item, key))
+    chat.reasoning = _reasoning_object(object_of(item, key))
     chat.use("reasoning", key)
 
 
 def _decode_stop(chat: Chat, item: Json, key: str) -> None:
-    chat.stop = [item] if type(item) is str else [str(one) for one in _list(item, key)]
+    chat.stop = [item] if type(item) is str else [str(one) for one in items_of(item, key)]
     chat.use("stop", key)
 
 
@@ -133,25 +134,13 @@ def _reasoning_object(item: dict[str, Json]) -> ReasoningAsk:
     )
 
 
-def _list(item: Json, where: str) -> list[Any]:
-    if type(item) is not list:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an array.", param=where)
-    return item
-
-
-def _object(item: Json, where: str) -> dict[str, Any]:
-    if type(item) is not dict:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an object.", param=where)
-    return item
-
-
 # -- messages -------------------------------------------------------------------------------------
 
 
 def _decode_messages(chat: Chat, item: Json, key: str) -> None:
-    for n, message in enumerate(_list(item, "messages")):
+    for n, message in enumerate(items_of(item, "messages")):
         where = f"messages[{n}]"
-        message = _object(message, where)
+        message = object_of(message, where)
         role = message.get("role")
         if role in ("tool", "function"):
             chat.turns.append(Turn("tool", [_decode_result(chat, message, where)]))
@@ -194,9 +183,9 @@ def _decode_content(chat: Chat, content: Json, where: str) -> list[Part]:
     if type(content) is str:
         return [Text(content)] if content else []
     out: list[Part] = []
-    for n, part in enumerate(_list(content, where)):
+    for n, part in enumerate(items_of(content, where)):
         at = f"{where}[{n}]"
-        part = _object(part, at)
+        part = object_of(part, at)
         kind = part.get("type")
         cache = part.get("cache_control")
         if cache is not None:
@@ -206,7 +195,7 @@ def _decode_content(chat: Chat, content: Json, where: str) -> list[Part]:
         elif kind == "image_url":
             out.append(_decode_image(chat, part, f"{at}.image_url", cache))
         elif kind == "input_audio":
-            sound = _object(part.get("input_audio"), f"{at}.input_audio")
+            sound = object_of(part.get("input_audio"), f"{at}.input_audio")
             out.append(Audio(str(sound.get("data", "")), str(sound.get("format", ""))))
             chat.use("audio", f"{at}.input_audio")
         elif kind == "file":
@@ -221,7 +210,7 @@ def _decode_content(chat: Chat, content: Json, where: str) -> list[Part]:
 
 def _decode_image(chat: Chat, part: dict[str, Any], where: str, cache: Json) -> Image:
     stated = part.get("image_url")
-    stated = {"url": stated} if type(stated) is str else _object(stated, where)
+    stated = {"url": stated} if type(stated) is str else object_of(stated, where)
     url, detail = str(stated.get("url", "")), str(stated.get("detail") or "")
     if detail and detail != "auto":
         chat.use("image.detail", f"{where}.detail")
@@ -234,7 +223,7 @@ def _decode_image(chat: Chat, part: dict[str, Any], where: str, cache: Json) -> 
 
 
 def _decode_file(chat: Chat, part: dict[str, Any], where: str, cache: Json) -> Document:
-    stated = _object(part.get("file"), where)
+    stated = object_of(part.get("file"), where)
     title = str(stated.get("filename") or "")
     if stated.get("file_id"):
         chat.use("document.file", f"{where}.file_id")
@@ -254,7 +243,7 @@ def _decode_reasoning(chat: Chat, message: dict[str, Any], where: str) -> list[P
     if type(details) is list and details:
         chat.use("reasoning.history", f"{where}.reasoning_details")
         for detail in details:
-            detail = _object(detail, f"{where}.reasoning_details")
+            detail = object_of(detail, f"{where}.reasoning_details")
             id_ = str(detail.get("id") or "")
             if detail.get("type") == "reasoning.encrypted":
                 out.append(Reasoning(encrypted=str(detail.get("data") or ""), id=id_))
@@ -275,13 +264,13 @@ def _decode_assistant(chat: Chat, turn: Turn, message: dict[str, Any], where: st
         chat.use("audio.out", f"{where}.audio")
     calls = message.get("tool_calls") or []
     if message.get("function_call") is not None:
-        legacy = _object(message["function_call"], f"{where}.function_call")
+        legacy = object_of(message["function_call"], f"{where}.function_call")
         calls = [{"id": str(legacy.get("name", "")), "function": legacy}]
-    for n, call in enumerate(_list(calls, f"{where}.tool_calls")):
+    for n, call in enumerate(items_of(calls, f"{where}.tool_calls")):
         at = f"{where}.tool_calls[{n}]"
-        call = _object(call, at)
+        call = object_of(call, at)
         custom = call.get("type") == "custom"
-        stated = _object(call.get("custom" if custom else "function"), at)
+        stated = object_of(call.get("custom" if custom else "function"), at)
         text = str(stated.get("input" if custom else "arguments") or "")
         turn.parts.append(ToolCall(str(call.get("id") or ""), str(stated.get("name") or ""), text, custom))
         chat.use("tools.custom" if custom else "tools", at)
@@ -291,20 +280,20 @@ def _decode_assistant(chat: Chat, turn: Turn, message: dict[str, Any], where: st
 
 
 def _decode_tools(chat: Chat, item: Json, key: str) -> None:
-    for n, tool in enumerate(_list(item, key)):
+    for n, tool in enumerate(items_of(item, key)):
         where = f"{key}[{n}]"
-        tool = _object(tool, where)
+        tool = object_of(tool, where)
         kind = tool.get("type", "function")
         cache = tool.get("cache_control")
         if cache is not None:
             chat.use("cache_control", f"{where}.cache_control")
         if kind == "custom":
-            stated = _object(tool.get("custom"), where)
+            stated = object_of(tool.get("custom"), where)
             name, what = str(stated.get("name", "")), str(stated.get("description") or "")
             chat.tools.append(Tool(name, what, cache=cache, custom=stated.get("format") or {"type": "text"}))
             chat.use("tools.custom", where)
         elif kind == "function":
-            stated = _object(tool.get("function", tool), where)
+            stated = object_of(tool.get("function", tool), where)
             strict = stated.get("strict")
             if strict is not None:
                 chat.use("tools.strict", f"{where}.function.strict")
@@ -327,7 +316,7 @@ def _decode_tool_choice(chat: Chat, item: Json, key: str) -> None:
         if mode != "auto":
             chat.use(f"tool_choice.{mode}", key)
         return
-    stated = _object(item, key)
+    stated = object_of(item, key)
     name = stated.get("name") or (stated.get("function") or stated.get("custom") or {}).get("name")
     if type(name) is not str:
         raise unknown(key)
@@ -336,13 +325,13 @@ def _decode_tool_choice(chat: Chat, item: Json, key: str) -> None:
 
 
 def _decode_format(chat: Chat, item: Json, key: str) -> None:
-    stated = _object(item, "response_format")
+    stated = object_of(item, "response_format")
     kind = stated.get("type")
     if kind == "json_object":
         chat.format = Format("json_object")
         chat.use("json_object", "response_format")
     elif kind == "json_schema":
-        inner = _object(stated.get("json_schema"), "response_format.json_schema")
+        inner = object_of(stated.get("json_schema"), "response_format.json_schema")
         strict = inner.get("strict")
         chat.format = Format(
             "json_schema", str(inner.get("name") or "answer"), inner.get("schema"),

@@ -18,9 +18,10 @@ from urllib.parse import unquote_to_bytes
 from ...errors import Refusal
 from ...jsontext import Json
 from ..form import Audio, Chat, Document, Image, Part, Reasoning, Refused, Text, ToolCall, ToolResult, Turn
+from ..reading import items_of, object_of
 from ..wire import unknown
 
-__all__ = ["data_of", "decode_input", "extra", "items_of", "object_of", "reasoning_of"]
+__all__ = ["data_of", "decode_input", "extra", "reasoning_of"]
 
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 
@@ -29,20 +30,6 @@ def extra(chat: Chat, where: str, item: Json) -> None:
     """Notes a field that other APIs have no words for and that may be left out."""
     chat.extra[where] = item
     chat.use("extra", where)
-
-
-def items_of(item: Json, where: str) -> list[Any]:
-    """``item`` as an array; raises ``Refusal`` (400) where it is none."""
-    if type(item) is not list:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an array.", param=where)
-    return item
-
-
-def object_of(item: Json, where: str) -> dict[str, Any]:
-    """``item`` as an object; raises ``Refusal`` (400) where it is none."""
-    if type(item) is not dict:
-        raise Refusal(400, "invalid_request", f"'{where}' must be an object.", param=where)
-    return item
 
 
 def decode_input(chat: Chat, item: Json, key: str) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Final
 from ...errors import Refusal
 from ...jsontext import Json
 from ..form import Chat, Format, ReasoningAsk, Text, Tool, ToolChoice, Turn
+from ..reading import items_of, object_of
 from ..wire import support, unknown
-from .input import decode_input, extra, items_of, object_of
+from .input import decode_input, extra
 
 __all__ = ["SUPPORT", "decode_request"]
 
