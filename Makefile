@@ -32,7 +32,7 @@ ifneq ($(VENV_STATE),ready)
 .PHONY: $(VENV)/.venv
 endif
 
-.PHONY: help run test check fmt docs bench lock install clean
+.PHONY: help run test check fmt docs bench lock sbom install clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ bench: $(VENV)/.dev ## measure the gateway's own overhead
 
 lock: .cache/lock/.stamp ## resolve requirements/*.txt anew (ARGS=--upgrade for newest releases)
 	.cache/lock/bin/python scripts/lock.py .cache/lock/bin/uv $(ARGS)
+
+sbom: $(VENV)/.dev ## write dist/sbom.cdx.json: every third-party package that the gateway installs, with its hashes (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject core/pyproject.toml --output-format JSON \
+	  --output-reproducible --output-file dist/sbom.cdx.json
 
 install: $(VENV)/.dev ## everything that run, test and check need
 
