@@ -60,10 +60,7 @@ class Gemini(HttpProvider):
         if not MODEL.fullmatch(model):
             raise Refusal(404, "model_not_found", "The model does not exist.", param="model")
         name = model if model.startswith("tunedModels/") else f"models/{model}"
-        method = "generateContent"
-        # Every dialect that is translated asks for a stream by this member; the wire's own request has none.
-        if attempt.stream:
-            method = "streamGenerateContent?alt=sse"
+        method = "streamGenerateContent?alt=sse" if attempt.stream else "generateContent"
         return f"/{version}/{name}:{method}"
 
     def credentials(self) -> list[tuple[bytes, bytes]]:
