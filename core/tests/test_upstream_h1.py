@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 import trustme
 
-from lmg.errors import UpstreamError
+from lmg.errors import ConfigError, UpstreamError
+from lmg.testing import Harness
 from lmg.testing.upstream import reset
 from lmg.upstream import Transport, TransportOptions, UpstreamRequest, Url
 from lmg.upstream.h1 import HIGH_WATER, H1Transport
@@ -532,3 +534,12 @@ async def test_random_answers_are_an_answer_or_an_error_and_never_hang_or_crash(
             except UpstreamError:
                 pass
         await settled(lambda: not opened.connections)
+
+
+async def test_http2_without_its_package_stops_the_start_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+    with pytest.raises(ConfigError, match=r"pip install 'httpx\[http2\]'"):
+        async with Harness(provider={"http2": True}):
+            pass

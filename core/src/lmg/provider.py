@@ -246,7 +246,14 @@ class HttpProvider(Provider):
             config.http2,
         )
         await self.stop_transport()
-        self.transport = open_transport(self._url, options)
+        try:
+            self.transport = open_transport(self._url, options)
+        except ImportError as error:
+            raise ConfigError(
+                f"this provider's connections need a package that is not installed: {error}",
+                path=f"providers.{self.name}",
+                hint="pip install 'httpx[http2]' for http2: true, 'httpx[socks]' for a SOCKS proxy",
+            ) from None
 
     async def stop(self) -> None:
         """Closes the connection pool."""

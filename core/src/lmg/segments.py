@@ -74,6 +74,9 @@ def walk_text(value: Json, path: JsonPath, role: Role, *, prefix: str = "") -> I
         for key, item in value.items():
             if key in _OPAQUE and item is not None:
                 yield Segment(".".join(map(str, (*path, key))), role, (*path, key), "", "opaque")
+                said = item.get("transcript") if type(item) is dict else None
+                if type(said) is str:  # what a sound says, beside the sound itself
+                    yield from walk_text(said, (*path, key, "transcript"), role)
             elif key not in _NOT_TEXT or type(item) in (dict, list):
                 for segment in walk_text(item, (*path, key), role):
                     yield replace(segment, signed=True) if signed else segment

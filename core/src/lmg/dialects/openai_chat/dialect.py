@@ -237,7 +237,7 @@ class OpenAIChat(Codec):
                             rest = ".".join(map(str, segment.path[len(path) + 1 :]))
                             yield _delta(segment, f"choices.{index}.tool_calls.{at}.{rest}")
                 else:
-                    for segment in walk_text(item, path, "assistant"):
+                    for segment in walk_text({key: item}, path[:-1], "assistant"):
                         rest = ".".join(map(str, segment.path[3:]))
                         yield _delta(segment, f"choices.{index}.{rest}")
 
