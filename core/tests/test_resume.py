@@ -139,6 +139,9 @@ async def test_a_second_answer_that_fails_asks_again_and_then_the_stream_ends_in
     assert len(other.received) == 2
     assert [failure.committed for failure in Rescue.asked] == [True, True, True]
     assert len(exchange.attempts) == 3
+    assert exchange.attempts[0].outcome.usage.output_tokens == 1
+    assert exchange.receipt.output_tokens == 1
+    assert [attempt.outcome.usage.output_tokens for attempt in exchange.attempts[1:]] == [0, 0]
     assert (Count.opened, Count.closed) == (1, 1)
 
 

@@ -17,7 +17,7 @@ from .bounded import Deadline
 from .compiler import ComponentFailed
 from .dialects.wire import Codec, Wire
 from .errors import Refusal, UpstreamError
-from .exchange import Attempt, Failure, Outcome, Response, Target
+from .exchange import Attempt, Failure, Outcome, Response, Target, Usage
 from .failures import StatusFailure, fault_of, refusal_of_failure
 from .jsontext import JsonText, JsonTextError
 from .open_stream import OpenStream
@@ -88,8 +88,16 @@ class Attempts:
             attempt = scope.attempt
             attempt.prefill = decision.prefill
             attempt.body = exchange.dialect.continued(attempt.body, decision.prefill)
-            answer = await self._try(scope, before)
+            # Each attempt counts what it uses itself; the exchange has used that and what came before it.
+            spent, exchange.usage = exchange.usage, Usage()
+            answer = None
+            try:
+                answer = await self._try(scope, before)
+            finally:
+                if not isinstance(answer, OpenStream):
+                    exchange.usage = spent.plus(exchange.usage)
             if isinstance(answer, OpenStream):
+                answer.spent = spent
                 return answer
             assert isinstance(answer, UpstreamError | Skip)
             failed = answer if isinstance(answer, UpstreamError) else failed

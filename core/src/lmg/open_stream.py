@@ -51,8 +51,8 @@ class OpenStream:
     """
 
     __slots__ = (
-        "_chunks", "_dialect", "_fault", "_hide_usage", "_keeps_text", "_opened", "_opening", "_pending", "_reply", "_scope", "_spent",
-        "_splitter", "_stall_s", "chain", "deltas", "headers", "spliced", "terminal",
+        "_chunks", "_dialect", "_fault", "_hide_usage", "_keeps_text", "_opened", "_opening", "_pending", "_reply", "_scope",
+        "_splitter", "_stall_s", "chain", "deltas", "headers", "spent", "spliced", "terminal",
     )  # fmt: skip
 
     def __init__(
@@ -78,12 +78,10 @@ class OpenStream:
         self._pending: list[bytes] = []
         self.headers = headers
         self._keeps_text = exchange.pipeline.keeps_text
-        self._spent: Usage | None = None
+        self.spent: Usage | None = None
         # Events of a resumed answer go on beneath the filters that the broken one has opened.
         self.spliced = before is not None
         self.chain: FilterChain = FilterChain(exchange, ()) if before is None else before.chain
-        if before is not None:
-            self._spent, exchange.usage = exchange.usage, Usage()
         self.deltas = 0
         self.terminal = b""
 
@@ -356,8 +354,8 @@ class OpenStream:
         """Ends the attempt with what it used; the exchange has used that and what the broken ones had."""
         self._estimate(walk)
         await self._scope.close(outcome)
-        if self._spent is not None:
-            spent, self._spent = self._spent, None
+        if self.spent is not None:
+            spent, self.spent = self.spent, None
             walk.exchange.usage = spent.plus(walk.exchange.usage)
 
     def _estimate(self, walk: Walk) -> None:
