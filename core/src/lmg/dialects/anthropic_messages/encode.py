@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..effort import effort_of, nearest
 from ..form import Chat, ReasoningAsk, Tool
 from ..wire import Support, Unsupported, support
 from .models import Traits, traits_of
@@ -29,7 +30,6 @@ DEFAULT_MAX_TOKENS: Final = 8192
 
 _TIERS: Final = {"auto": "auto", "priority": "auto", "default": "standard_only"}
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
-_RANKS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def encode_request(chat: Chat, supports: Mapping[str, Support], wire: str) -> dict[str, Any]:
@@ -146,9 +146,9 @@ def _encode_adaptive(chat: Chat, traits: Traits, body: dict[str, Any], config: d
         return
     if not _is_forced(chat):
         body["thinking"] = {"type": "adaptive", **_shown(ask)}
-    effort = ask.effort or _effort_of(ask.budget_tokens)
+    effort = ask.effort or effort_of(ask.budget_tokens)
     if effort:
-        config["effort"] = _nearest(effort, traits.efforts)
+        config["effort"] = nearest(effort, traits.efforts)
 
 
 def _encode_budget(chat: Chat, traits: Traits, body: dict[str, Any]) -> None:
@@ -195,17 +195,3 @@ def _lacks_thoughts(messages: list[dict[str, Any]]) -> bool:
         if type(content) is str or not any(block["type"] == "tool_result" for block in content):
             return False
     return False
-
-
-def _effort_of(budget: int | None) -> str:
-    if budget is None:
-        return ""
-    return "low" if budget <= 2048 else "medium" if budget <= 16384 else "high"
-
-
-def _nearest(effort: str, levels: tuple[str, ...]) -> str:
-    """The model's level for ``effort``: the same, else the next lower, else its lowest. Words of others pass as they are."""
-    if effort in levels or effort not in _RANKS:
-        return effort
-    below = [level for level in levels if _RANKS.index(level) < _RANKS.index(effort)]
-    return below[-1] if below else levels[0]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
+from ..effort import effort_of
 from ..form import (
     Audio,
     Chat,
@@ -74,7 +75,7 @@ def _effort(ask: ReasoningAsk) -> str:
     if ask.effort or budget is None:
         effort = "xhigh" if ask.effort == "max" else ask.effort
         return effort or ("" if ask.summary else "medium")
-    return "low" if budget <= 2048 else "medium" if budget <= 16384 else "high"
+    return effort_of(budget)
 
 
 def _encode_turn(turn: Turn, known: frozenset[str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import base64
 from typing import Any, Final
 
 from ...jsontext import Json
+from ..effort import effort_of
 from ..form import (
     Chat,
     Document,
@@ -86,8 +87,7 @@ def _reasoning_settings(ask: ReasoningAsk) -> dict[str, Any]:
     elif ask.effort:
         out["effort"] = ask.effort
     elif ask.budget_tokens is not None:
-        budget = ask.budget_tokens
-        out["effort"] = "low" if budget <= 2048 else "medium" if budget <= 16384 else "high"
+        out["effort"] = effort_of(ask.budget_tokens)
     elif not ask.summary:
         out["effort"] = "medium"
     if ask.summary:

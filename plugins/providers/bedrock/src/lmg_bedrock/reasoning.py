@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lmg.dialects.anthropic_messages.models import Traits
+from lmg.dialects.effort import effort_of, nearest
 from lmg.dialects.form import Chat, Reasoning, ReasoningAsk, ToolCall
 
 __all__ = ["Asked", "claude", "gpt", "gpt_oss", "nova"]
 
-_RANKS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 _LEAST_BUDGET: Final = 1024
 _WITHOUT_THINKING: Final = ("low", "medium", "high")
@@ -116,18 +116,3 @@ def _stated(chat: Chat, *, off: str) -> str:
     if ask is None:
         return ""
     return (ask.effort or effort_of(ask.budget_tokens)) if ask.enabled else off
-
-
-def effort_of(budget: int | None) -> str:
-    """A budget of tokens in words."""
-    if budget is None:
-        return ""
-    return "low" if budget <= 2048 else "medium" if budget <= 16384 else "high"
-
-
-def nearest(effort: str, levels: tuple[str, ...]) -> str:
-    """The level for ``effort``: the same, else the next lower, else the lowest. Words that no ranking knows stay."""
-    if effort in levels or effort not in _RANKS:
-        return effort
-    below = [level for level in levels if _RANKS.index(level) < _RANKS.index(effort)]
-    return below[-1] if below else levels[0]
