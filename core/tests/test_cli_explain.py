@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-import sqlite3
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +12,15 @@ from typing import Any
 import pytest
 
 from lmg.cli import main
+from lmg.services import Limit, Take
+from lmg.services.file_counters import FileCounters
 
 from .conftest import Install
 
 SOURCE = """
 from lmg import *
 from lmg.credentials import credential_of
-from lmg.services import Claim
+from lmg.services import Limit as Bound, Take
 
 class Model(Provider):
     Config = ProviderConfig
@@ -66,8 +67,8 @@ class Answers(Component):
 class Limit(Component):
     requires = {"on_request": ("body",)}
     async def on_request(self, exchange):
-        refused = await self.host.counters.claim([Claim("k", 1, 3, 60.0)])
-        return Deny(429, "limited") if refused else None
+        taken = await self.host.counters.take([Take(Bound("k", 3, 1e9), 1)])
+        return Deny(429, "limited") if taken.refused else None
 
 class Judge(Component):
     requires = {"on_request": ("body",)}
@@ -246,17 +247,18 @@ def test_claims_are_judged_against_the_shared_counters_and_not_taken(
     used: int, outcome: str, explain: Any, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
-    state.mkdir()
-    db = sqlite3.connect(state / "counters.sqlite")
-    db.execute("CREATE TABLE counter (key TEXT PRIMARY KEY, value INTEGER, ends REAL) WITHOUT ROWID")
-    db.execute("INSERT INTO counter VALUES ('k', ?, ?)", (used, time.time() + 60))
-    db.commit()
+    store, limit = FileCounters(state / "counters"), Limit("k", 3, 1e9)
+    asyncio.run(store.take([Take(limit, used)]))
+    before = sorted((path, path.stat().st_mtime_ns) for path in state.rglob("*"))
     text = TWO + f"server: {{state_dir: {state}}}\npipeline: [limit]"
+    # `explain` is a process of its own; here it reads the file that this one has open.
+    store.close()
     for _ in range(2):
         assert explain(text)["outcome"]["is"] == outcome
-    assert db.execute("SELECT value FROM counter").fetchall() == [(used,)]
-    db.close()
-    assert [path.name for path in state.iterdir()] == ["counters.sqlite"]
+    assert sorted(path.name for path in state.iterdir()) == ["counters"]
+    assert [path for path, _ in before if path.parent.name != "holders"] == sorted(
+        path for path in state.rglob("*") if path.parent.name != "holders"
+    )
 
 
 def test_the_request_can_come_from_stdin(explain: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,51 +15,100 @@ from lmg import Host, QueueFull, ServiceError, Target
 from lmg.bounded import Deadline, within
 from lmg.exchange import Receipt
 from lmg.readonly import ReadOnlyHost
-from lmg.services import Claim
-from lmg.services.embedded import FileCounters, FileLedger, FileSecrets, MemoryCounters, TargetTable
+from lmg.services import Limit, Settle, Take
+from lmg.services.embedded import FileLedger, FileSecrets, TargetTable
+from lmg.services.file_counters import FileCounters
+from lmg.services.memory_counters import MemoryCounters
 from lmg.telemetry import OVERFLOW, Recorder
-from lmg.testing import VirtualClock
+from lmg.testing import VirtualClock, check_counter_store
 
 RECEIPT = Receipt(
     "req_1", 1.0, "acme", "ann", "chat", "openai.chat", "m", "p", 200, "complete", "", 1, 5, 2, 0, 0, False, None, False, None, 1.5,
 )  # fmt: skip
 
 
-@pytest.fixture(params=["memory", "file"])
-def counters(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return MemoryCounters() if request.param == "memory" else FileCounters(tmp_path / "counters.sqlite")
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_the_embedded_counters_pass_the_checks_of_every_store(
+    kind: str, seed: int, tmp_path: Path
+) -> None:
+    store: Any = MemoryCounters() if kind == "memory" else FileCounters(tmp_path / "counters")
+    await check_counter_store(store, seed=seed)
 
 
-async def test_a_limit_of_n_means_n_under_concurrency(counters: Any) -> None:
-    claim = Claim("k", 1, 10, 60.0)
-    answers = await asyncio.gather(*(counters.claim([claim]) for _ in range(64)))
-    assert answers.count(None) == 10
-    assert await counters.read("k") == 10
-    await counters.give_back([claim])
-    assert await counters.claim([claim]) is None
-    assert await counters.claim([claim]) == claim
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from lmg.services import Limit, Take
+from lmg.services.file_counters import FileCounters
+
+async def main():
+    store = FileCounters(Path(sys.argv[1]))
+    limit = Limit("k", 100, 1e9)
+    granted = 0
+    for _ in range(50):
+        granted += (await store.take([Take(limit, 1, held=True)])).refused is None
+    print(granted, flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
 
 
-async def test_claims_are_taken_together_or_not_at_all(counters: Any) -> None:
-    fits, too_much = Claim("a", 3, 10, 60.0), Claim("b", 11, 10, 60.0)
-    assert await counters.claim([fits, too_much]) == too_much
-    assert await counters.read("a") == 0
+async def test_workers_share_a_limit_and_a_killed_one_gives_back_what_it_held(tmp_path: Path) -> None:
+    store = FileCounters(tmp_path / "counters")
+    limit = Limit("k", 100, 1e9)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(tmp_path / "counters")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    try:
+        granted = [int(worker.stdout.readline()) for worker in workers if worker.stdout]
+        assert sum(granted) == 100 and (await store.levels([limit]))[0].remaining == 0
+        assert (await store.take([Take(limit, 1)])).refused is not None
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        while (await store.take([Take(limit, 100)])).refused is not None:
+            await asyncio.sleep(0.05)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+        store.close()
 
 
-async def test_a_window_ends() -> None:
-    clock = VirtualClock()
-    counters = MemoryCounters(clock.monotonic)
-    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is None
-    await clock.advance(59)
-    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is not None
-    await clock.advance(2)
-    assert await counters.claim([Claim("k", 1, 1, 60.0)]) is None
+async def test_a_counter_file_that_is_garbage_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "counters").mkdir()
+    (tmp_path / "counters" / "data.mdb").write_bytes(b"no database" * 1000)
+    await check_counter_store(FileCounters(tmp_path / "counters"))
 
 
-async def test_two_processes_share_counters_in_a_file(tmp_path: Path) -> None:
-    one, two = FileCounters(tmp_path / "c"), FileCounters(tmp_path / "c")
-    answers = [await store.claim([Claim("k", 1, 3, 60.0)]) for store in (one, two, one, two)]
-    assert answers.count(None) == 3
+async def test_a_full_counter_file_is_a_store_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmg.services.file_counters.MAP_BYTES", 2**17)
+    store = FileCounters(tmp_path / "counters")
+    with pytest.raises(ServiceError, match="cannot be written"):
+        for n in range(1000):
+            await store.put(f"k{n}", b"x" * 1000, 3600.0)
+    store.settle([Settle(Limit("k", 1, None), 1, 0)])
+    assert await store.get(["k0"]) == [b"x" * 1000]
+
+
+async def test_what_is_over_is_swept_from_the_counter_file(tmp_path: Path) -> None:
+    store = FileCounters(tmp_path / "counters")
+    for n in range(600):
+        await store.put(f"k{n}", b"x", -1.0)
+        await store.take([Take(Limit(f"b{n}", 1, 1e-9), 1)])
+    for _ in range(6_000):
+        await store.put("k", b"x", 60.0)
+    with store._env.begin() as txn:
+        assert txn.stat()["entries"] < 100
 
 
 async def test_a_receipt_is_recorded_once_and_survives_the_process(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class Attempts:
         try:
             return await self._once(scope, before)
         except Skip as skip:
-            await scope.close(Outcome("skipped"))
+            await scope.close(Outcome("skipped", skip_reason=skip.reason))
             return skip
         except UpstreamError as error:
             reply = error.reply if isinstance(error, StatusFailure) else None
@@ -268,7 +268,7 @@ class Attempts:
                 if time.monotonic() + decision.after_s >= exchange.deadline:
                     return None
                 await self._walk.pipeline.host.clock.sleep(decision.after_s)
-            return target
+            return target if decision.to is None else self._named(decision.to, left)
         if isinstance(decision, Next):
             if decision.to is None:
                 return left.popleft() if left else None
@@ -277,7 +277,7 @@ class Attempts:
 
     def _named(self, name: str, left: deque[Target]) -> Target | None:
         exchange = self._exchange
-        for found in (*left, *exchange.candidates, *self._walk.pipeline.catalogue.models()):
+        for found in (*left, *exchange.candidates, *exchange.offered()):
             if found.name == name and exchange.bounds.admit(found):
                 if found in left:
                     left.remove(found)

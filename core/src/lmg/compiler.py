@@ -61,7 +61,7 @@ class Step:
         self.is_async = inspect.iscoroutinefunction(self.fn)
         self.shadow = envelope.mode == "shadow"
         self.allow = (envelope.on_error or component.on_error) == "allow"
-        self.timeout_s = envelope.timeout_ms / 1000
+        self.timeout_s = envelope.timeout_ms / 1000 + component.max_wait_s
         self.when = envelope.when
         self.join_answer = envelope.join == "answer"
         required = listed.requires(hook)

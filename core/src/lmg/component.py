@@ -76,6 +76,8 @@ class Component(_Configured):
     on_error: ClassVar[Literal["deny", "allow"]] = "deny"
     needs_timeline: ClassVar[bool] = False
     exports_metrics: ClassVar[bool] = False
+    max_wait_s: float = 0.0
+    """How long its hooks may wait in a queue of their own, beside the ``timeout_ms`` of their own time."""
     needs_written: ClassVar[bool] = False
     """Whether ``exchange.written`` is kept: the text of a streamed answer as the upstream sent it (up to 1 MiB;
     None where it cannot be continued). It costs a parse a chunk."""

@@ -14,9 +14,11 @@ from .errors import DiscoveryError
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
 
-__all__ = ["GROUP", "KNOWN", "Installed", "discover", "kind_of", "load_component"]
+__all__ = ["COMMANDS", "GROUP", "KNOWN", "Installed", "commands", "discover", "kind_of", "load_component"]
 
 GROUP: Final = "lmg.plugins"
+COMMANDS: Final = "lmg.commands"
+"""Extra commands of `lmg`: each entry point is a module like those of ``lmg.cli`` (HELP, arguments, run)."""
 
 KNOWN: Final = {
     "anthropic": "lmg-anthropic", "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock",
@@ -58,6 +60,13 @@ def discover() -> dict[str, Installed]:
             )
         found[entry_point.name] = Installed(entry_point.name, distribution, version, entry_point)
     return found
+
+
+def commands() -> dict[str, EntryPoint]:
+    """The commands that plugins add, by name; imports none of them."""
+    from importlib_metadata import entry_points
+
+    return {entry_point.name: entry_point for entry_point in entry_points(group=COMMANDS)}
 
 
 def kind_of(component: type[Any]) -> Literal["listed", "provider", "service"]:

@@ -148,6 +148,7 @@ class Exchange:
         "purpose",
         "raw_body",
         "receipt",
+        "replay_of",
         "request",
         "settled",
         "shadowed",
@@ -189,6 +190,7 @@ class Exchange:
         self.first_token_at: float | None = None
         self.parent: Exchange | None = None
         self.purpose = ""
+        self.replay_of = ""
         self.timeline: list[tuple[str, str, float, float, str]] | None = None
         self.shadowed: list[tuple[str, str, str]] = []
         self.when: dict[int, bool] = {}
@@ -288,7 +290,14 @@ class Exchange:
     @property
     def candidates(self) -> tuple[Target, ...]:
         """All targets of the catalogue that could serve this exchange, within its bounds."""
-        targets = self.pipeline.candidates(self.request.model, self.operation, self.dialect.name)
+        return self.offered(self.request.model)
+
+    def offered(self, model: str | None = None) -> tuple[Target, ...]:
+        """Like ``candidates``, for another model's name; without one, every target that the configuration names."""
+        if model is None:
+            targets = self.pipeline.offered(self.operation, self.dialect.name)
+        else:
+            targets = self.pipeline.candidates(model, self.operation, self.dialect.name)
         if self.bounds is UNBOUNDED:
             return targets  # type: ignore[no-any-return]
         return tuple(target for target in targets if self.bounds.admit(target))

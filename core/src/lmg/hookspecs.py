@@ -57,7 +57,8 @@ class Hooks:
     ) -> Sequence[Target] | Deny | Awaitable[Sequence[Target] | Deny]:
         """Drop and rank targets.
 
-        Fires once, in list order, as a fold: each is given what the one before it returned. Drops are
+        Fires once, in list order, as a fold: each is given what the one before it returned; the first may be given
+        nothing, where no provider names the model (``exchange.offered()`` has all that there is). Drops are
         explained with ``exchange.drop(target, reason, status)``; an empty list is refused with the status
         of the last drop. Has no side effects, so that ``lmg explain`` can run it. An exception is a 503 under
         ``on_error: deny``; under ``allow`` the list stays as it was.

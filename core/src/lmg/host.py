@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from .errors import QueueFull
 from .services.embedded import (
     EstimatingTokenizer,
-    FileCounters,
     FileLedger,
     FileSecrets,
-    MemoryCounters,
     MemoryLedger,
 )
+from .services.memory_counters import MemoryCounters
 from .telemetry import Recorder
 
 if TYPE_CHECKING:
@@ -131,7 +130,9 @@ class Host:
         self.counters: CounterStore
         self.ledger: Ledger
         if state_dir is not None:
-            self.counters = FileCounters(state_dir / "counters.sqlite")
+            from .services.file_counters import FileCounters  # one process needs no file, nor its library
+
+            self.counters = FileCounters(state_dir / "counters")
             self.ledger = FileLedger(state_dir / "ledger.sqlite")
         else:
             self.counters = MemoryCounters(self.clock.monotonic)
@@ -186,5 +187,6 @@ class Host:
         if self._http is not None:
             await self._http.aclose()
         for service in (self.ledger, self.counters):
-            if isinstance(service, FileLedger | FileCounters):
-                await asyncio.to_thread(service.close)
+            close = getattr(service, "close", None)  # of the embedded ones; a component has `stop`
+            if close is not None:
+                await asyncio.to_thread(close)

@@ -16,7 +16,7 @@ from .errors import MeshError, Refusal, UpstreamError
 from .exchange import Exchange, Head, Receipt, Request, Response, Target
 from .failures import refusal_of_failure
 from .jsontext import JsonText, JsonTextError
-from .records import UNBOUNDED
+from .records import UNBOUNDED, Attempt, Tried, Usage
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
 
@@ -216,20 +216,8 @@ class Walk:
                 headers=((b"x-should-retry", b"false"),),
             )
         targets: Sequence[Target] = exchange.candidates
-        if not targets:
-            if exchange.bounds is UNBOUNDED or not self.pipeline.catalogue.targets(
-                exchange.request.model, exchange.operation
-            ):
-                raise Refusal(
-                    404, "model_not_found", "The model does not exist or does not serve this operation.", param="model",
-                    headers=((b"x-should-retry", b"false"),),
-                )  # fmt: skip
-            raise Refusal(
-                403,
-                "out_of_bounds",
-                "Policy leaves no model for this request.",
-                reason=f"bounds: {exchange.bounds}",
-            )
+        if not targets and not self.plan.on_route:
+            raise self._unknown_model()
         if not self.plan.on_route:
             return targets  # type: ignore[return-value]
         for step in self.plan.on_route:
@@ -245,12 +233,30 @@ class Walk:
                 targets = result
         kept = tuple(target for target in targets if exchange.bounds.admit(target))
         if not kept:
+            if not targets and not exchange.drops and not exchange.candidates:
+                raise self._unknown_model()
             name, reason, status = exchange.drops[-1] if exchange.drops else ("", "no target left", 503)
             raise Refusal(
                 status, "no_target", "No model is available for this request at the moment.", type="server_error" if status >= 500 else "invalid_request_error",
                 reason=f"{name}: {reason}",
             )  # fmt: skip
         return kept
+
+    def _unknown_model(self) -> Refusal:
+        exchange = self.exchange
+        if exchange.bounds is UNBOUNDED or not self.pipeline.catalogue.targets(
+            exchange.request.model, exchange.operation
+        ):
+            return Refusal(
+                404, "model_not_found", "The model does not exist or does not serve this operation.", param="model",
+                headers=((b"x-should-retry", b"false"),),
+            )  # fmt: skip
+        return Refusal(
+            403,
+            "out_of_bounds",
+            "Policy leaves no model for this request.",
+            reason=f"bounds: {exchange.bounds}",
+        )
 
     # -- up -----------------------------------------------------------------------------------
     async def _answered(self, step: Step, answer: Answer) -> Response:
@@ -270,9 +276,8 @@ class Walk:
         response = Response(
             exchange.dialect, answer.status, body, list(answer.headers), replay=exchange.request.stream
         )
-        usage = exchange.dialect.usage(body.value)
-        if usage is not None:
-            exchange.usage = usage
+        exchange.usage = Usage(estimated=False)
+        exchange.replay_of = answer.replay_of
         return await self._review(response, tuple(s for s in self.plan.up_whole if s.index < step.index))
 
     async def _review(self, response: Response, steps: Sequence[Step]) -> Response:
@@ -521,8 +526,11 @@ class Walk:
             exchange.status, exchange.ended, exchange.code, len(attempts), usage.input_tokens, usage.output_tokens, usage.cached_tokens,
             usage.reasoning_tokens, usage.estimated, cost if isinstance(cost, int) else None,
             exchange.request is not None and exchange.request.stream, (first - exchange.started) * 1000 if first is not None else None,
-            (now - exchange.started) * 1000, exchange.purpose, parent.id if parent is not None else "",
+            (now - exchange.started) * 1000, "replay" if exchange.replay_of else exchange.purpose,
+            parent.id if parent is not None else exchange.replay_of, _tried(attempts),
         )  # fmt: skip
+        if exchange.replay_of:
+            return
         try:
             self.pipeline.host.ledger.record(receipt)
         except MeshError as error:
@@ -556,6 +564,14 @@ class Walk:
         targets = await self.route()
         await self._join()
         return targets
+
+
+def _tried(attempts: Sequence[Attempt]) -> tuple[Tried, ...]:
+    return tuple(
+        Tried(a.target.name, o.kind, o.http_status, o.duration_s * 1000)
+        for a in attempts
+        if (o := a.outcome) is not None
+    )
 
 
 def _content_type(exchange: Exchange) -> bytes:

@@ -191,6 +191,7 @@ class Pipeline:
         self.auth_gate = next((s for s in reversed(self.authenticators) if not s.shadow), None)
         self.catalogue = TargetTable(())
         self._candidates: dict[tuple[str, str, str], tuple[Target, ...]] = {}
+        self._offered: dict[tuple[str, str], tuple[Target, ...]] = {}
 
     async def start(self) -> None:
         """Starts what is new: services, providers, then the list. A failure stops what had started."""
@@ -222,6 +223,17 @@ class Pipeline:
                 self._candidates[model, operation, dialect] = found
         return found
 
+    def offered(self, operation: Operation, dialect: str) -> tuple[Target, ...]:
+        """Every target that the configuration names and that can serve ``dialect``, best priority first."""
+        found = self._offered.get((operation, dialect))
+        if found is None:
+            found = self._offered[operation, dialect] = tuple(
+                target
+                for target in self.catalogue.all(operation)
+                if operation == "count_tokens" or self._speaks(target, operation, dialect)
+            )
+        return found
+
     def _speaks(self, target: Target, operation: Operation, dialect: str) -> bool:
         provider = self.providers.get(target.provider)
         return provider is None or provider.wire(operation, dialect, target.upstream_model) is not None
@@ -250,7 +262,11 @@ class Pipeline:
     def health(self) -> dict[str, Health]:
         """The components that are not well, by name."""
         states: dict[str, Health] = {}
-        for name, component in [*self.providers.items(), *((listed.name, c) for listed, c in self.listed)]:
+        for name, component in [
+            *((service.name, service) for service in self.services),
+            *self.providers.items(),
+            *((listed.name, c) for listed, c in self.listed),
+        ]:
             ask = getattr(component, "health", None)
             state = ask() if ask is not None else None
             if state is not None:

@@ -147,6 +147,14 @@ class Provider(_Configured):
         """This provider's configuration on the embedded default (no mesh.yaml), or None to stay out."""
         return None
 
+    async def probe(self) -> int | None:
+        """The status of an answer that costs no tokens: what an active health check asks. None where there is no such thing.
+
+        Raises:
+            UpstreamError: no answer was had.
+        """
+        return None
+
     @abstractmethod
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
         """One call for ``attempt``; ``attempt.payload`` is the request in the wire ``attempt.wire``, and
@@ -197,6 +205,9 @@ class HttpProviderConfig(ProviderConfig):
 class HttpProvider(Provider):
     """A provider that speaks an OpenAI-shaped wire over HTTP; others override ``path`` and ``credentials``."""
 
+    probe_path: str | None = "/v1/models"
+    """A path below the endpoint that is answered without a model, for ``probe``; None where there is none."""
+    probe_headers: tuple[tuple[bytes, bytes], ...] = ()
     forwarded: ClassVar[frozenset[bytes]] = frozenset()
     """Further headers of the client's that travel on: none may select host, path, key or account."""
 
@@ -263,6 +274,15 @@ class HttpProvider(Provider):
         """Closes the connection pool, where one is open."""
         if hasattr(self, "transport"):
             await self.transport.aclose()
+
+    async def probe(self) -> int | None:
+        if self.probe_path is None:
+            return None
+        headers = [*self._fixed, *self.probe_headers]
+        request = UpstreamRequest("GET", self._url.path + self.probe_path, headers, b"")
+        response = await self.transport.send(request)
+        await response.read()
+        return response.status
 
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:
         """One HTTP exchange; redirects are not followed and cookies not kept."""

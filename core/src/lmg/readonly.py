@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import httpx
 
-from .errors import MeshError, ServiceError
+from .errors import MeshError
 from .exchange import Receipt
 from .host import Host, Worker
+from .services.buckets import drained, judge, level
 
 if TYPE_CHECKING:
-    from .services import Claim
+    from .services import Level, Limit, Settle, Take, Taken
 
 __all__ = ["NotExplained", "ReadOnlyCounters", "ReadOnlyHost"]
 
@@ -26,26 +25,44 @@ class NotExplained(MeshError):
 
 
 class ReadOnlyCounters:
-    """Judges claims against what ``read`` says and takes none."""
+    """Judges what would be taken by what the serving processes have counted, and takes nothing."""
 
-    def __init__(self, read: Callable[[str], Awaitable[int]]) -> None:
-        self._read = read
+    shared = False
 
-    async def read(self, key: str) -> int:
-        return await self._read(key)
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
 
-    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
-        sums: dict[str, int] = {}
-        for claim in claims:
-            if claim.key not in sums:
-                sums[claim.key] = await self.read(claim.key)
-            sums[claim.key] += claim.amount
-            if sums[claim.key] > claim.limit:
-                return claim
+    def _load(self, key: str) -> tuple[float, float, int]:
+        if self._folder is None:
+            return 0.0, 0.0, 0
+        from .services.file_counters import read_bucket
+
+        return read_bucket(self._folder, key)
+
+    async def take(self, takes: Sequence[Take]) -> Taken:
+        return judge(takes, self._load, time.monotonic())[0]
+
+    def settle(self, settles: Sequence[Settle]) -> None:
         return None
 
-    async def give_back(self, claims: Sequence[Claim]) -> None:
-        return None
+    async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
+        now, found = time.monotonic(), []
+        for limit in limits:
+            spent, at, held = self._load(limit.key)
+            found.append(level(drained(spent, at, now, limit), held, limit))
+        return tuple(found)
+
+    async def tally(self, key: str, amounts: Mapping[str, int], ttl_s: float) -> dict[str, int]:
+        return dict(amounts)
+
+    async def put(self, key: str, value: bytes, ttl_s: float, *, only_new: bool = False) -> bool:
+        return True
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [None] * len(keys)
+
+    async def remove(self, key: str, value: bytes | None = None) -> bool:
+        return False
 
 
 class _NoLedger:
@@ -82,34 +99,10 @@ class ReadOnlyHost(Host):
     def __init__(self, state_dir: Path | None, secrets_dir: Path | None, *, connect: bool) -> None:
         super().__init__(secrets_dir=secrets_dir)
         self.state_dir = state_dir
-        self.counters = ReadOnlyCounters(
-            _from_file(state_dir / "counters.sqlite" if state_dir is not None else None)
-        )
+        self.counters = ReadOnlyCounters(state_dir / "counters" if state_dir is not None else None)
         self.ledger = _NoLedger()
         if not connect:
             self._http = httpx.AsyncClient(transport=_NoTransport(), trust_env=False)
 
     def worker(self, name: str, handle: Callable[[Any], Awaitable[None]], *, size: int) -> Worker:
         return _NoWorker(name, _nothing, size=1)
-
-
-def _from_file(path: Path | None) -> Callable[[str], Awaitable[int]]:
-    """Reads a counter from the file that serving processes share; 0 where there is no such file."""
-    there = path is not None and path.exists()
-
-    async def read(key: str) -> int:
-        if not there:
-            return 0
-        try:
-            db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-            try:
-                row = db.execute(
-                    "SELECT value FROM counter WHERE key = ? AND ends > ?", (key, time.time())
-                ).fetchone()
-            finally:
-                db.close()
-        except sqlite3.Error as error:
-            raise ServiceError(f"{path} cannot be read: {error}") from error
-        return int(row[0]) if row is not None else 0
-
-    return read

@@ -24,6 +24,7 @@ __all__ = [
     "Slot",
     "Target",
     "TlsPeer",
+    "Tried",
     "Usage",
 ]
 
@@ -235,6 +236,14 @@ class Outcome:
     usage: Usage = field(default_factory=Usage)
     bytes_sent: int = 0
     reset_after_s: float | None = None
+    skip_reason: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``complete``, ``cancelled``, the kind of the failure (see ``Failure``), or why the target was skipped."""
+        if self.error is not None:
+            return self.error.kind
+        return self.skip_reason or self.status
 
 
 class Attempt:
@@ -299,9 +308,24 @@ class Failure:
     skip_reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt as the receipt names it. ``outcome`` is ``complete``, ``cancelled``, the kind of the failure, or why
+    the target was skipped.
+    """
+
+    target: str
+    outcome: str
+    http_status: int | None = None
+    duration_ms: float = 0.0
+
+
 @dataclass(slots=True)
 class Receipt:
-    """What the exchange used and cost, settled exactly once. Costs are nano-dollars, None if unpriced."""
+    """What the exchange used and cost, settled exactly once. Costs are nano-dollars, None if unpriced.
+
+    ``attempts`` counts what ``tried`` names, in order.
+    """
 
     exchange_id: str
     at: float
@@ -326,3 +350,4 @@ class Receipt:
     duration_ms: float
     purpose: str = ""
     parent: str = ""
+    tried: tuple[Tried, ...] = ()

@@ -39,12 +39,14 @@ class Answer:
     """A whole answer in the caller's dialect, given without an upstream.
 
     It walks back up from the component that gave it, through those above it and no others, and is
-    replayed as events where a stream was asked for.
+    replayed as events where a stream was asked for. It uses nothing, whatever its body says was used.
+    ``replay_of`` is the exchange whose receipt covers it: there is no second one then.
     """
 
     body: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    replay_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,10 @@ class Skip(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The same target again, after ``after_s`` seconds."""
+    """The same target again, or ``to`` by its name (``provider:model``), after ``after_s`` seconds."""
 
     after_s: float = 0.0
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from ..errors import ConfigError
 
@@ -46,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"lmg {__version__}\n")
         return 0
-    if arguments and arguments[0] in COMMANDS:
-        # Only the one that runs is imported.
-        module = import_module(f"lmg.cli.{COMMANDS[arguments[0]]}")
+    module = _command(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    if module is not None:
         single = argparse.ArgumentParser(prog=f"lmg {arguments[0]}", description=module.__doc__)
         module.arguments(single)
         options = single.parse_args(arguments[1:])
@@ -59,6 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             return 130
-    parser().parse_args(arguments)
-    parser().print_help()
+    from ..discovery import commands
+
+    more = ", ".join(sorted(commands().keys() - COMMANDS.keys()))
+    top = parser()
+    top.epilog = f"added by plugins: {more}" if more else None
+    top.parse_args(arguments)
+    top.print_help()
     return 2 if arguments else 0
+
+
+def _command(name: str) -> Any:
+    """The module that runs ``name``: of this package, else of a plugin; only that one is imported."""
+    if name in COMMANDS:
+        return import_module(f"lmg.cli.{COMMANDS[name]}")
+    from ..discovery import commands
+
+    found = commands().get(name)
+    return found.load() if found is not None else None

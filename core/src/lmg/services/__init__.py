@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,33 +11,93 @@ if TYPE_CHECKING:
 
     from ..exchange import Receipt, Target
 
-__all__ = ["Catalogue", "Claim", "CounterStore", "Ledger", "Secrets", "Tokenizer"]
+__all__ = [
+    "Catalogue", "CounterStore", "Ledger", "Level", "Limit", "Secrets", "Settle", "Take", "Taken", "Tokenizer",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """``amount`` more on counter ``key``, granted only while the sum stays within ``limit``.
+class Limit:
+    """At most ``capacity`` at once under ``key``.
 
-    The counter forgets after ``window_s`` seconds without a first claim of a new window.
+    What was spent drains evenly, a full ``capacity`` in ``window_s`` seconds: a token bucket. ``window_s`` None
+    is a number of slots: nothing is ever spent, only held.
     """
 
     key: str
+    capacity: int
+    window_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """``amount`` of ``limit``: spent at once, or ``held`` until it is settled (it does not drain meanwhile)."""
+
+    limit: Limit
     amount: int
-    limit: int
-    window_s: float
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Of ``limit``, ``release`` is held no longer and ``spend`` has been used, be it beyond the capacity."""
+
+    limit: Limit
+    release: int
+    spend: int
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is left of a limit, and the seconds until all of it is, were nothing taken and nothing held."""
+
+    remaining: int
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The answer to ``CounterStore.take``: nothing was taken where ``refused`` names the take that has to wait longest.
+
+    ``retry_after_s`` is when all would fit, were nobody else to come; None where time alone does not help (all
+    slots are taken, or the amount is beyond the capacity). ``levels`` are in the order of the takes.
+    """
+
+    refused: Take | None
+    retry_after_s: float | None
+    levels: tuple[Level, ...]
 
 
 class CounterStore(Protocol):
-    """Counters that all workers share. Every call has a deadline of its own and raises ``ServiceError`` past it."""
+    """What all workers (and, with a server behind it, all replicas) count together.
 
-    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
-        """Takes all claims in one atomic step, or none: then the first that did not fit is returned."""
+    Every awaited call has a deadline of its own; past it, or where the store is gone, it raises ``ServiceError``.
+    What a holder (a worker) held is free again when it is gone, however it went.
+    """
 
-    async def give_back(self, claims: Sequence[Claim]) -> None:
-        """Takes ``amount`` off each counter again, never below zero."""
+    shared: bool
+    """Whether anybody else sees what this process writes."""
 
-    async def read(self, key: str) -> int:
-        """The counter's value; 0 where there is none or its window is over."""
+    async def take(self, takes: Sequence[Take]) -> Taken:
+        """Takes all in one atomic step, or nothing."""
+
+    def settle(self, settles: Sequence[Settle]) -> None:
+        """Hands over what takes have become: applied in this order, soon and once. Never waits, never raises."""
+
+    async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
+        """What is left, taking nothing."""
+
+    async def tally(self, key: str, amounts: Mapping[str, int], ttl_s: float) -> dict[str, int]:
+        """Adds to the named sums under ``key`` and returns all of them; they are forgotten ``ttl_s`` after the last call."""
+
+    async def put(self, key: str, value: bytes, ttl_s: float, *, only_new: bool = False) -> bool:
+        """Keeps ``value`` for ``ttl_s`` seconds; False where ``only_new`` and there is one already (a lease, a lock)."""
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values under ``keys``, None where there is none."""
+
+    async def remove(self, key: str, value: bytes | None = None) -> bool:
+        """Forgets what is kept under ``key``, or does so only where it still is ``value``; whether it did."""
 
 
 class Ledger(Protocol):

@@ -8,132 +8,25 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from pydantic import SecretStr
 
 from ..errors import QueueFull, ServiceError
-from ..exchange import Operation, Receipt, Target
-from . import Catalogue, Claim
+from ..records import Operation, Receipt, Target, Tried
+from . import Catalogue
 
 __all__ = [
-    "EstimatingTokenizer", "FileCounters", "FileLedger", "FileSecrets", "MemoryCounters", "MemoryLedger", "TargetTable",
+    "EstimatingTokenizer", "FileLedger", "FileSecrets", "MemoryLedger", "TargetTable",
 ]  # fmt: skip
 
-MAX_COUNTERS: Final = 100_000
 MAX_RECEIPTS: Final = 10_000
 MAX_QUEUE: Final = 50_000
-
-
-class MemoryCounters:
-    """Counters of a single process; the oldest are forgotten beyond 100,000."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def _value(self, key: str) -> tuple[int, float]:
-        value, ends = self._counters.get(key, (0, 0.0))
-        return (value, ends) if ends > self._now() else (0, 0.0)
-
-    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
-        sums: dict[str, int] = {}
-        for claim in claims:
-            total = sums.get(claim.key, self._value(claim.key)[0]) + claim.amount
-            if total > claim.limit:
-                return claim
-            sums[claim.key] = total
-        for claim in claims:
-            _, ends = self._value(claim.key)
-            self._counters[claim.key] = (sums[claim.key], ends or self._now() + claim.window_s)
-            self._counters.move_to_end(claim.key)
-        while len(self._counters) > MAX_COUNTERS:
-            self._counters.popitem(last=False)
-        return None
-
-    async def give_back(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
-            value, ends = self._value(claim.key)
-            if ends:
-                self._counters[claim.key] = (max(0, value - claim.amount), ends)
-
-    async def read(self, key: str) -> int:
-        return self._value(key)[0]
-
-
-class FileCounters:
-    """Counters of all workers of a machine, in one SQLite file; a call that waits over ``timeout_s`` fails."""
-
-    def __init__(self, path: Path, *, timeout_s: float = 1.0) -> None:
-        self._db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, value INTEGER, ends REAL) WITHOUT ROWID"
-        )
-        self._lock = threading.Lock()
-
-    async def claim(self, claims: Sequence[Claim]) -> Claim | None:
-        refused: Claim | None = await self._run(self._claim, claims)
-        return refused
-
-    async def give_back(self, claims: Sequence[Claim]) -> None:
-        await self._run(self._give_back, claims)
-
-    async def read(self, key: str) -> int:
-        value: int = await self._run(lambda: self._value(key)[0])
-        return value
-
-    async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
-        def locked() -> Any:
-            with self._lock:
-                return work(*args)
-
-        try:
-            return await asyncio.to_thread(locked)
-        except sqlite3.Error as error:
-            raise ServiceError(f"the counter file did not answer: {error}") from error
-
-    def _value(self, key: str) -> tuple[int, float]:
-        row = self._db.execute(
-            "SELECT value, ends FROM counter WHERE key = ? AND ends > ?", (key, time.time())
-        ).fetchone()
-        return row or (0, 0.0)
-
-    def _claim(self, claims: Sequence[Claim]) -> Claim | None:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            sums: dict[str, tuple[int, float]] = {}
-            for claim in claims:
-                value, ends = sums.get(claim.key) or self._value(claim.key)
-                if value + claim.amount > claim.limit:
-                    self._db.execute("ROLLBACK")
-                    return claim
-                sums[claim.key] = (value + claim.amount, ends or time.time() + claim.window_s)
-            rows = [(key, value, ends) for key, (value, ends) in sums.items()]
-            self._db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", rows)
-            self._db.execute(
-                "DELETE FROM counter WHERE key IN (SELECT key FROM counter WHERE ends < ? LIMIT 10)",
-                (time.time(),),
-            )
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        return None
-
-    def _give_back(self, claims: Sequence[Claim]) -> None:
-        rows = [(claim.amount, claim.key) for claim in claims]
-        self._db.executemany("UPDATE counter SET value = MAX(0, value - ?) WHERE key = ?", rows)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
 
 
 class MemoryLedger:
@@ -171,6 +64,10 @@ class FileLedger:
                 f'"{name}"' + (" TEXT PRIMARY KEY" if name == "exchange_id" else "") for name in _COLUMNS
             )
             db.execute(f"CREATE TABLE IF NOT EXISTS receipt ({columns})")
+            there = {row[1] for row in db.execute("PRAGMA table_info(receipt)")}
+            for name in _COLUMNS:
+                if name not in there:  # written by an older release
+                    db.execute(f'ALTER TABLE receipt ADD COLUMN "{name}"')
             db.execute("CREATE INDEX IF NOT EXISTS receipt_at ON receipt (at)")
         db.close()
         self._thread = threading.Thread(target=self._write, name="lmg-ledger", daemon=True)
@@ -185,7 +82,8 @@ class FileLedger:
     def _write(self) -> None:
         db = sqlite3.connect(self._path, timeout=10)
         db.execute("PRAGMA synchronous=NORMAL")
-        insert = f"INSERT OR IGNORE INTO receipt VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - question marks only
+        names = ", ".join(f'"{name}"' for name in _COLUMNS)
+        insert = f"INSERT OR IGNORE INTO receipt ({names}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own names
         open_ = True
         while open_:
             batch = [self._queue.get()]
@@ -194,7 +92,7 @@ class FileLedger:
             while not self._queue.empty() and len(batch) < 5_000:
                 batch.append(self._queue.get_nowait())
             rows = [
-                tuple(getattr(item, name) for name in _COLUMNS) for item in batch if isinstance(item, Receipt)
+                tuple(_cell(item, name) for name in _COLUMNS) for item in batch if isinstance(item, Receipt)
             ]
             if rows:
                 with db:
@@ -208,11 +106,14 @@ class FileLedger:
     async def recent(self, limit: int = 100) -> list[Receipt]:
         await self.flush()
 
+        names = ", ".join(f'"{name}"' for name in _COLUMNS)
+
         def read() -> list[Receipt]:
             db = sqlite3.connect(self._path, timeout=10)
             try:
                 rows = db.execute(
-                    "SELECT * FROM receipt ORDER BY at DESC, exchange_id LIMIT ?", (limit,)
+                    f"SELECT {names} FROM receipt ORDER BY at DESC, exchange_id LIMIT ?",  # noqa: S608 - our own names
+                    (limit,),
                 ).fetchall()
             finally:
                 db.close()
@@ -231,8 +132,14 @@ class FileLedger:
         self._thread.join(30)
 
 
+def _cell(receipt: Receipt, name: str) -> Any:
+    value = getattr(receipt, name)
+    return orjson.dumps(value).decode() if name == "tried" else value
+
+
 def _receipt(row: dict[str, Any]) -> Receipt:
     row["estimated"], row["streamed"] = bool(row["estimated"]), bool(row["streamed"])
+    row["tried"] = tuple(Tried(**one) for one in orjson.loads(row["tried"] or b"[]"))
     return Receipt(**row)
 
 
@@ -267,6 +174,10 @@ class TargetTable:
         if model in self._any:
             return ()
         return tuple(self._enriched(replace(t, model=model, upstream_model=model)) for t in open_)
+
+    def all(self, operation: Operation) -> tuple[Target, ...]:
+        """Every target that is named by the configuration and serves ``operation``, best priority first."""
+        return tuple(t for t in self._all if t.model != "*" and operation in t.operations)
 
     def lists(self, model: str) -> bool:
         """Whether some provider names ``model``."""

@@ -14,6 +14,7 @@ from .conformance import (
     check_secrets,
     check_shadow,
 )
+from .counters import check_counter_store
 from .gateway import ChatAnswer, Harness, RawClient
 from .trace import Trace
 from .upstream import Cut, Received, Script, ScriptedUpstream, Wait, chat_body, chat_events, sse
@@ -33,6 +34,7 @@ __all__ = [
     "chat_events",
     "check_cancellation",
     "check_component",
+    "check_counter_store",
     "check_failure_matrix",
     "check_lifecycle",
     "check_secrets",

@@ -138,7 +138,8 @@ class Harness:
     """``async with Harness({"pipeline": [...]}, classes={"my_guard": MyGuard}) as gateway:`` starts a gateway.
 
     ``mesh`` is mesh.yaml as a dictionary. ``classes`` maps component names to classes, for what is not installed.
-    Without ``providers`` there is one, ``scripted``, that serves ``models`` from ``gateway.upstream``.
+    Without ``providers`` there is one, ``scripted``, that serves ``models`` from ``gateway.upstream``; or one for each
+    name in ``upstreams`` (``scripted/<name>``, with these settings), from ``gateway.upstreams[name]``.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Harness:
         classes: Mapping[str, type[Any]] | None = None,
         models: Sequence[str] = ("test-model",),
         provider: Mapping[str, Any] | None = None,
+        upstreams: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
         host: Host | None = None,
         tls: ssl.SSLContext | None = None,
@@ -160,6 +162,8 @@ class Harness:
         self._host = host
         self._client_tls = tls
         self.upstream = ScriptedUpstream()
+        self._settings = dict(upstreams or {})
+        self.upstreams = {name: ScriptedUpstream() for name in self._settings}
         self.exchanges: list[Exchange] = []
         self.process: Process
         self._reading: list[RawClient] = []
@@ -182,7 +186,14 @@ class Harness:
     def read(self, mesh: Mapping[str, Any]) -> Any:
         """The checked blueprint of ``mesh``, with the harness's own provider and observer."""
         whole = dict(mesh)
-        if "providers" not in whole:
+        if self._settings:
+            whole["providers"] = {
+                f"scripted/{name}": {
+                    "endpoint": self.upstreams[name].url, "models": self._models, **self._provider, **settings,
+                }
+                for name, settings in self._settings.items()
+            }  # fmt: skip
+        elif "providers" not in whole:
             whole["providers"] = {
                 "scripted": {"endpoint": self.upstream.url, "models": self._models, **self._provider}
             }
@@ -200,14 +211,15 @@ class Harness:
         return False
 
     async def __aenter__(self) -> Harness:
-        await self.upstream.__aenter__()
+        for upstream in (self.upstream, *self.upstreams.values()):
+            await upstream.__aenter__()
         try:
             self.process = Process(
                 lambda: (self.read(self._mesh), ()), host=self._host or Host(clock=self._clock)
             )
             await self.process.start(listen("127.0.0.1", 0))
         except BaseException:
-            await self.upstream.__aexit__()
+            await self._stop_upstreams()
             raise
         self._observe()
         return self
@@ -217,12 +229,16 @@ class Harness:
             if isinstance(component, _Seen):
                 component.ended = self.exchanges
 
+    async def _stop_upstreams(self) -> None:
+        for upstream in (self.upstream, *self.upstreams.values()):
+            await upstream.__aexit__()
+
     async def __aexit__(self, *_: object) -> None:
         for client in self._reading:
             client.writer.close()
         self.process.drain()
         await self.process.ended()
-        await self.upstream.__aexit__()
+        await self._stop_upstreams()
 
     # -- clients --------------------------------------------------------------------------------
     async def connect(self) -> RawClient:

@@ -48,6 +48,7 @@ class Anthropic(HttpProvider):
         "chat": (AnthropicMessages(),),
         "count_tokens": (AnthropicCountTokens(),),
     }
+    probe_headers = ((b"anthropic-version", b"2023-06-01"),)
     config: AnthropicConfig
 
     @classmethod

@@ -52,6 +52,7 @@ class Bedrock(HttpProvider):
     summary = "models behind Amazon Bedrock's Converse API"
     stability = "beta"
     wires: ClassVar[Mapping[Operation, tuple[Spoken, ...]]] = {"chat": (ConverseWire(CLAUDE),)}
+    probe_path = None
     config: BedrockConfig
 
     def __init__(self, config: BedrockConfig, host: Host, name: str) -> None:

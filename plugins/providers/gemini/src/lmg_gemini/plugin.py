@@ -77,6 +77,8 @@ class Gemini(HttpProvider):
             "chat": (b"x-goog-api-key", key),
             "embeddings": (b"authorization", b"Bearer " + key),
         }
+        self.probe_path = f"/{self.config.api_version}/models"
+        self.probe_headers = (self._key["chat"],)
         self._safety = self.config.safety.settings()
 
     async def call(self, exchange: Exchange, attempt: Attempt) -> Reply:

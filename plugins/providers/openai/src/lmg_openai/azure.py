@@ -101,6 +101,7 @@ class Azure(HttpProvider):
         **OpenAI.wires,
         "chat": (AzureChat(), OpenAIResponses()),
     }
+    probe_path = None  # its list of models asks for a version or a token that not every resource has
     config: AzureConfig
 
     def __init__(self, config: AzureConfig, host: Host, name: str) -> None:

@@ -1,0 +1,1 @@
+"""A new model for a growing share of users."""

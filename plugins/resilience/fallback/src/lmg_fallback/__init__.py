@@ -1,0 +1,1 @@
+"""Another model when one fails."""

@@ -1,0 +1,1 @@
+"""Refuses early what would be late."""

@@ -1,0 +1,1 @@
+"""Once more, within a budget."""

@@ -1,0 +1,1 @@
+"""Streams that break off go on elsewhere."""

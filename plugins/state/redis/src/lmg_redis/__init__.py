@@ -1,0 +1,1 @@
+"""Limits, leases and sums that all replicas share."""
