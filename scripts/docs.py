@@ -27,6 +27,16 @@ PLUGINS = {
     "plugins/providers/gemini": ["gemini"],
     "plugins/providers/local": ["local", "groq", "vllm"],
     "plugins/providers/openai": ["openai", "azure"],
+    "plugins/resilience/breaker": ["breaker"],
+    "plugins/resilience/cache": ["cache"],
+    "plugins/resilience/canary": ["canary"],
+    "plugins/resilience/fallback": ["fallback"],
+    "plugins/resilience/load_shedding": ["load_shedding"],
+    "plugins/resilience/rate_limit": ["rate_limit"],
+    "plugins/state/redis": ["redis"],
+    "plugins/resilience/retry": ["retry"],
+    "plugins/resilience/router": ["router"],
+    "plugins/resilience/stream_rescue": ["stream_rescue"],
 }
 PROVIDERS = ("openai", "anthropic", "gemini", "bedrock", "local")
 """Whose wires docs/translation.md shows, one a column."""

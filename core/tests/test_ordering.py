@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmg import Component
+from lmg import Component, ComponentConfig, Exchange
+from lmg.component import Facts
 from lmg.config import Envelope, When
 from lmg.errors import OrderError
 from lmg.ordering import Listed, check_order
+from lmg.testing import Harness
 
 
 def listed(name: str, *, mode: str = "enforce", when: When | None = None, **facts: Any) -> Listed:
@@ -130,3 +132,25 @@ def test_the_suggested_list_always_works(order: list[int]) -> None:
         check_order([next(item for item in chain if item.name == name) for name in names])
     else:
         assert order == sorted(order)
+
+
+async def test_what_a_component_requires_may_depend_on_its_configuration() -> None:
+    seen: list[bool] = []
+
+    class Settings(ComponentConfig):
+        tokens: bool = False
+
+    class Limits(Component):
+        Config = Settings
+
+        @classmethod
+        def required(cls, config: Any) -> Facts:
+            return {"on_request": ("body",)} if config.tokens else {}
+
+        def on_request(self, exchange: Exchange) -> None:
+            seen.append(exchange.request is not None)
+
+    for tokens in (False, True):
+        async with Harness({"pipeline": [{"limits": {"tokens": tokens}}]}, classes={"limits": Limits}) as gateway:
+            assert (await gateway.chat()).status == 200
+    assert seen == [False, True]

@@ -78,9 +78,14 @@ class Component(_Configured):
     exports_metrics: ClassVar[bool] = False
     max_wait_s: float = 0.0
     """How long its hooks may wait in a queue of their own, beside the ``timeout_ms`` of their own time."""
-    needs_written: ClassVar[bool] = False
+    needs_written: bool = False
     """Whether ``exchange.written`` is kept: the text of a streamed answer as the upstream sent it (up to 1 MiB;
     None where it cannot be continued). It costs a parse a chunk."""
+
+    @classmethod
+    def required(cls, config: Any) -> Facts:
+        """What it requires with this (checked) configuration: ``requires``, where that says it all."""
+        return cls.requires
 
 
 class Service(_Configured):

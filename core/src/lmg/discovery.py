@@ -22,9 +22,12 @@ COMMANDS: Final = "lmg.commands"
 
 KNOWN: Final = {
     "anthropic": "lmg-anthropic", "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock",
-    "catalogue": "lmg-catalogue", "deepseek": "lmg-local", "echo": "lmg-echo", "gemini": "lmg-gemini", "groq": "lmg-local",
-    "llamacpp": "lmg-local", "lmstudio": "lmg-local", "local": "lmg-local", "mistral": "lmg-local", "ollama": "lmg-local",
-    "openai": "lmg-openai", "openrouter": "lmg-local", "together": "lmg-local", "vllm": "lmg-local", "xai": "lmg-local",
+    "breaker": "lmg-breaker", "cache": "lmg-cache", "canary": "lmg-canary", "catalogue": "lmg-catalogue",
+    "deepseek": "lmg-local", "echo": "lmg-echo", "fallback": "lmg-fallback", "gemini": "lmg-gemini", "groq": "lmg-local",
+    "llamacpp": "lmg-local", "lmstudio": "lmg-local", "load_shedding": "lmg-load-shedding", "local": "lmg-local",
+    "mistral": "lmg-local", "ollama": "lmg-local", "openai": "lmg-openai", "openrouter": "lmg-local",
+    "rate_limit": "lmg-rate-limit", "redis": "lmg-redis", "retry": "lmg-retry", "router": "lmg-router",
+    "stream_rescue": "lmg-stream-rescue", "together": "lmg-local", "vllm": "lmg-local", "xai": "lmg-local",
 }  # fmt: skip
 """Components of this project and the distributions that offer them: for the pip line of an error."""
 

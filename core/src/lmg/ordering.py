@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from .component import Component
 from .config import Envelope
@@ -30,13 +30,16 @@ class Listed:
     name: str
     component: type[Component]
     envelope: Envelope
+    settings: Any = None
 
     def provides(self, hook: str) -> tuple[str, ...]:
         return self.component.provides.get(hook, ())
 
     def requires(self, hook: str) -> tuple[str, ...]:
         """What the hook needs, with what its ``when`` is decided on."""
-        needed = self.component.requires.get(hook, ())
+        component = self.component
+        facts = component.requires if self.settings is None else component.required(self.settings)
+        needed = facts.get(hook, ())
         when = self.envelope.when
         if when is not None and hook == "on_request":
             if when.tenant and "principal" not in needed:

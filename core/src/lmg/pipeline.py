@@ -110,7 +110,7 @@ def draft(
         for name, settings in config.services.items()
     )
     check_order(
-        [Listed(p.name, p.component, p.envelope) for p in listed],
+        [Listed(p.name, p.component, p.envelope, p.settings) for p in listed],
         document.where(("pipeline",)) if document is not None else "",
     )
     _check_auth(config, listed)
@@ -175,7 +175,7 @@ class Pipeline:
         self.services: list[Service] = [made(p) for p in blueprint.services]
         self.providers: dict[str, Provider] = {p.name: made(p) for p in blueprint.providers}
         pairs: list[tuple[Listed, Component]] = [
-            (Listed(p.name, p.component, p.envelope), made(p))
+            (Listed(p.name, p.component, p.envelope, p.settings), made(p))
             for p in blueprint.listed
             if p.envelope.mode != "off"
         ]
