@@ -58,7 +58,7 @@ class Step:
         self.hook = hook
         self.index = index
         self.fn: Callable[..., Any] = getattr(component, hook)
-        self.is_async = inspect.iscoroutinefunction(self.fn)
+        self.is_async = inspect.iscoroutinefunction(self.fn) or inspect.isasyncgenfunction(self.fn)
         self.shadow = envelope.mode == "shadow"
         self.allow = (envelope.on_error or component.on_error) == "allow"
         self.timeout_s = envelope.timeout_ms / 1000 + component.max_wait_s
@@ -104,15 +104,7 @@ class Step:
         except Refusal as refusal:
             # A kernel helper that the hook called has refused for it.
             exchange.roll_back(mark)
-            result = Deny(
-                refusal.status,
-                refusal.code,
-                refusal.message,
-                refusal.reason,
-                refusal.type,
-                refusal.param,
-                refusal.headers,
-            )
+            result = denial_of(refusal)
         except Exception as error:
             exchange.roll_back(mark)
             exchange._reader_shadow = False
@@ -159,6 +151,19 @@ class Step:
             describe(error),
             exchange.id,
         )
+
+
+def denial_of(refusal: Refusal) -> Deny:
+    """What a kernel helper that refused has said in the component's name."""
+    return Deny(
+        refusal.status,
+        refusal.code,
+        refusal.message,
+        refusal.reason,
+        refusal.type,
+        refusal.param,
+        refusal.headers,
+    )
 
 
 def describe(error: BaseException) -> str:

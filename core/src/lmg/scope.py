@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .bounded import within
-from .compiler import Step
+from .compiler import Step, denial_of
 from .errors import Refusal
 from .exchange import Attempt, Outcome
 from .streams import refusal_of
@@ -27,45 +27,58 @@ class Scope:
     def __init__(self, walk: Walk, attempt: Attempt) -> None:
         self.exchange = walk.exchange
         self.attempt = attempt
-        self._open: list[tuple[Step, Generator[None, Outcome, Any] | AsyncGenerator[None, Outcome]]] = []
+        self._open: list[tuple[Step, Any]] = []
 
     async def open(self, steps: Sequence[Step]) -> None:
         """Runs each component up to its yield. Raises Skip, or Refusal for a ``Deny``."""
         exchange, attempt = self.exchange, self.attempt
+        plain = exchange.timeline is None
         for step in steps:
             if step.when is not None and not step.applies(exchange):
                 continue
             mark = exchange.mark()
-            body, headers = attempt.body, list(attempt.headers)
-            exchange._reader_shadow = step.shadow
-            started = time.perf_counter()
-            verdict: Skip | Deny | Exception | None = None
-            undone: list[Any] = []
+            body, headers = attempt.body, attempt.headers
+            if headers:
+                headers = headers.copy()
             try:
-                verdict = await self._enter(step)
-                if not step.shadow:
-                    if isinstance(verdict, Skip):
-                        raise verdict
-                    if isinstance(verdict, Deny):
-                        raise refusal_of(verdict, step.name)
-            except (Skip, Refusal):
-                raise
+                if plain and not step.shadow:
+                    verdict = await self._enter(step)
+                else:
+                    verdict = await self._watched(step)
             except Exception as error:
-                verdict = error
                 undone = exchange.roll_back(mark)
-                attempt.body, attempt.headers = body, headers
+                attempt.body, attempt.headers = body, headers.copy()
                 step.record_failure(exchange, error)
-                if not (step.shadow or step.allow):
+                if step.shadow:
+                    exchange.keep_as_shadow(undone)
+                    exchange.shadowed.append((step.name, "on_attempt", "error"))
+                elif not step.allow:
                     raise Skip("component_failed") from error
-            finally:
-                exchange._reader_shadow = False
-                if exchange.timeline is not None:
-                    step.stamp(exchange, started, _said(verdict))
+                continue
             if step.shadow:
-                exchange.keep_as_shadow(exchange.roll_back(mark) or undone)
-                attempt.body, attempt.headers = body, headers
+                exchange.keep_as_shadow(exchange.roll_back(mark))
+                attempt.body, attempt.headers = body, headers.copy()
                 if verdict is not None:
                     exchange.shadowed.append((step.name, "on_attempt", _said(verdict)))
+            elif verdict is not None:
+                if isinstance(verdict, Skip):
+                    raise verdict
+                raise refusal_of(verdict, step.name)
+
+    async def _watched(self, step: Step) -> Skip | Deny | None:
+        """``_enter`` for a shadow component, or where somebody wants its time."""
+        exchange = self.exchange
+        exchange._reader_shadow = step.shadow
+        started = time.perf_counter()
+        said = "error"
+        try:
+            verdict = await self._enter(step)
+            said = _said(verdict)
+            return verdict
+        finally:
+            exchange._reader_shadow = False
+            if exchange.timeline is not None:
+                step.stamp(exchange, started, said)
 
     async def _enter(self, step: Step) -> Skip | Deny | None:
         """Runs a component up to its yield; what it says instead of yielding is returned."""
@@ -75,12 +88,14 @@ class Scope:
                 raise LookupError(f"the required fact '{fact}' is missing")
         generator = step.fn(exchange, self.attempt)
         try:
-            if hasattr(generator, "asend"):
+            if step.is_async:
                 await within(step.timeout_s, generator.asend(None))
             else:
-                generator.send(None)
+                next(generator)
         except Skip as skip:
             return skip
+        except Refusal as refusal:
+            return denial_of(refusal)
         except StopIteration as stop:
             return stop.value if isinstance(stop.value, Deny) else None
         except StopAsyncIteration:
@@ -104,9 +119,9 @@ class Scope:
             step, generator = self._open.pop()
             exchange._reader_shadow = step.shadow
             try:
-                if hasattr(generator, "asend"):
+                if step.is_async:
                     await within(step.timeout_s, generator.asend(outcome))
-                    await generator.aclose()  # type: ignore[union-attr]
+                    await generator.aclose()
                 else:
                     generator.send(outcome)
                     generator.close()
@@ -119,9 +134,9 @@ class Scope:
                 exchange._reader_shadow = False
 
 
-def _said(verdict: Skip | Deny | Exception | None) -> str:
+def _said(verdict: Skip | Deny | None) -> str:
     if isinstance(verdict, Skip):
         return f"Skip({verdict.reason})"
     if isinstance(verdict, Deny):
         return f"Deny({verdict.code})"
-    return "error" if verdict is not None else ""
+    return ""
