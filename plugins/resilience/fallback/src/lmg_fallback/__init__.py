@@ -1,1 +1,5 @@
-"""Another model when one fails."""
+"""Another model when one fails: the component `fallback`."""
+
+from .plugin import Fallback
+
+__all__ = ["Fallback"]
