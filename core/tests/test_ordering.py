@@ -151,6 +151,8 @@ async def test_what_a_component_requires_may_depend_on_its_configuration() -> No
             seen.append(exchange.request is not None)
 
     for tokens in (False, True):
-        async with Harness({"pipeline": [{"limits": {"tokens": tokens}}]}, classes={"limits": Limits}) as gateway:
+        async with Harness(
+            {"pipeline": [{"limits": {"tokens": tokens}}]}, classes={"limits": Limits}
+        ) as gateway:
             assert (await gateway.chat()).status == 200
     assert seen == [False, True]
