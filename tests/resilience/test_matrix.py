@@ -18,7 +18,7 @@ from lmg.testing import ChatAnswer, Cut, Harness, ScriptedUpstream, Wait, chat_b
 
 NEVER = Wait(3600.0)
 EVENTS = chat_events("one ", "two ", "three")
-LIMITS = {"timeout_ms": 2_000, "first_token_timeout_ms": 250, "stall_timeout_ms": 250}
+LIMITS = {"timeout_ms": 1_000, "first_token_timeout_ms": 250, "stall_timeout_ms": 250}
 WELL = "from the one that is well"
 
 

@@ -59,15 +59,19 @@ class Attempts:
         """
         left = deque(targets)
         target = left.popleft()
+        failed: UpstreamError | None = None
         while True:
             scope = self._begin(target)
             answer = await self._try(scope)
             if not isinstance(answer, Skip | UpstreamError):
                 return answer
+            if isinstance(answer, UpstreamError):
+                failed = answer
             decision = await self._ask(self._failure(scope.attempt, answer, left))
             following = await self._follow(decision, target, left)
             if following is None:
-                raise await self._given_up(answer)
+                # What an upstream said tells the caller more than that the last target was left out.
+                raise await self._given_up(failed or answer)
             target = following
 
     async def resume(self, broken: OpenStream, error: UpstreamError) -> OpenStream | None:
@@ -247,6 +251,8 @@ class Attempts:
         """``on_failure``: the first answer that counts at this time wins; None from all is ``Stop``."""
         accepted = (Resume, Stop) if failure.committed else (Retry, Next, Stop)
         exchange, pipeline = self._exchange, self._walk.pipeline
+        if exchange.parent is not None:  # a fork is for one target and no other
+            return None
         for step in self._walk.plan.on_failure:
             try:
                 decision = await step.call(exchange, failure)

@@ -294,8 +294,10 @@ class _Watched:
             if target not in kept:
                 reason, status = said.get(target.name, ("no reason given", None))
                 self._dropped.append(Dropped(target.name, row.component, reason, status, row.shadow))
-        if len(kept) != len(given):
-            row.verdict = f"keeps {len(kept)} of {len(given)}"
+        stay, added = [target for target in given if target in kept], len(set(kept) - set(given))
+        said_so = [f"keeps {len(stay)} of {len(given)}"] if len(stay) != len(given) else []
+        said_so += [f"adds {added}"] if added else []
+        row.verdict = ", ".join(said_so) or row.verdict
         if [t for t in given if t in kept] != [t for t in kept if t in given]:
             row.changes.append("order")
 

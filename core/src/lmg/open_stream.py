@@ -16,6 +16,7 @@ from .dialects.wire import Codec, StreamFault
 from .errors import Refusal, Stage, UpstreamError
 from .exchange import Attempt, Exchange, Outcome, Usage
 from .failures import StatusFailure, fault_of
+from .jsontext import JsonTextError
 from .provider import ProviderConfig, Reply
 from .scope import Scope
 from .sse import EventSplitter, SseEvent
@@ -122,8 +123,13 @@ class OpenStream:
             if self.terminal:
                 return
             kind = kind_of(sse, opened=self._opened)
+            if kind == "delta" and _torn(sse):
+                raise self._torn_event()
             if self._keeps_text and kind in ("delta", "finish"):
-                self._keep_text(walk.exchange, StreamEvent(self._dialect, sse, kind))
+                try:
+                    self._keep_text(walk.exchange, StreamEvent(self._dialect, sse, kind))
+                except JsonTextError:
+                    raise self._torn_event() from None
             if kind == "delta" and self._opened:
                 chain = self.chain
                 if not chain:
@@ -284,7 +290,7 @@ class OpenStream:
 
         def take(chunk: bytes) -> bool:
             sse = single(chunk)
-            if sse is None or not client.ready() or kind_of(sse, opened=True) != "delta":
+            if sse is None or not client.ready() or kind_of(sse, opened=True) != "delta" or _torn(sse):
                 return False
             if chain:
                 try:
@@ -371,6 +377,11 @@ class OpenStream:
             f"the stream ended without its terminal event ({left} bytes of an unfinished one)",
         )
 
+    def _torn_event(self) -> UpstreamError:
+        return UpstreamError(
+            "stream" if self._opened else "first_token", "protocol", "an event that is no JSON object"
+        )
+
     def _error_event(self, sse: SseEvent, *, committed: bool) -> UpstreamError:
         stage: Stage = "stream" if committed else "first_token"
         if isinstance(self._dialect, Codec):
@@ -395,3 +406,15 @@ class OpenStream:
         if committed:
             failure.stage = stage
         return failure
+
+
+def _torn(sse: SseEvent) -> bool:
+    """Whether an event is cut or garbled at its end: what passes unread is not parsed for less than that."""
+    data = sse.data
+    if not data or data[-1:] == b"}":
+        return False
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return True
+    return False

@@ -13,9 +13,9 @@ from .bounded import within
 from .compiler import ComponentFailed, Step, describe
 from .dialects import Delta, StreamEvent
 from .dialects.openai_chat import OpenAIChat
-from .errors import Refusal
+from .errors import Refusal, UpstreamError
 from .exchange import Exchange, Response
-from .jsontext import Json, JsonText
+from .jsontext import Json, JsonText, JsonTextError
 from .sse import EventSplitter
 from .verdicts import Deny
 
@@ -212,6 +212,9 @@ class FilterChain:
     def _broke(self, link: _Link, event: StreamEvent | None, error: Exception) -> list[StreamEvent]:
         if isinstance(error, ComponentFailed):
             return self._failed(link, event, error)
+        if isinstance(error, JsonTextError) and event is not None:
+            # The filter read the event, and it was the upstream that wrote what cannot be read.
+            raise UpstreamError("stream", "protocol", "an event that is no JSON object") from None
         link.step.record_failure(self._exchange, error)
         return self._failed(link, event, ComponentFailed(link.step, describe(error), error))
 

@@ -160,7 +160,8 @@ class _Reader:
                 place = f"{self.path}:{key_node.start_mark.line + 1}"
                 if not isinstance(key, str | int | float | bool):
                     raise ConfigError("a key must be a plain scalar", where=place)
-                name = str(key)
+                # As it is written: YAML 1.1 reads a bare `on` as true.
+                name = key if isinstance(key, str) else str(key_node.value)
                 if name in value:
                     raise ConfigError(
                         f"'{name}' is configured twice", where=place, path=".".join(map(str, (*path, name)))

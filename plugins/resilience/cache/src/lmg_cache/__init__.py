@@ -1,1 +1,6 @@
-"""Answers that were given before."""
+"""Answers that were given before: the components `cache` and `idempotency`."""
+
+from .idempotency import Idempotency
+from .plugin import Cache
+
+__all__ = ["Cache", "Idempotency"]

@@ -37,7 +37,9 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "credential": Row("moves on", "401, 402, 403: the gateway's own account was refused, or is empty"),
         "pool_exhausted": Row("moves on", "all connections to the provider are in use"),
         "unsupported": Row("moves on", "the provider's API has no words for something in the request"),
-        "skipped": Row("moves on", "not called: the breaker is open, out of bounds, a component's own reason"),
+        "skipped": Row(
+            "moves on", "not called: the breaker is open, out of bounds, a component's own reason"
+        ),
         "context_length": Row("own chain", "the request is longer than the model's context"),
         "content_filter": Row("own chain", "the provider's own filter refused"),
         "bad_request": Row("stops", "400, 404, 409, 413, 422 and any other 4xx: the caller's own"),

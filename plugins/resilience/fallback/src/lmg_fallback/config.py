@@ -101,7 +101,9 @@ class FallbackConfig(ComponentConfig):
                 raise ValueError(f"the chain of '{pattern[:MAX_NAME]}' has more than {MAX_ENTRIES} entries")
             for name in (pattern, *entries):
                 if name != name.strip() or not 0 < len(name) <= MAX_NAME:
-                    raise ValueError(f"a name in a chain has 1 to {MAX_NAME} characters and no blank around it")
+                    raise ValueError(
+                        f"a name in a chain has 1 to {MAX_NAME} characters and no blank around it"
+                    )
             for entry in entries:
                 if "*" in entry:
                     raise ValueError(f"'{entry}' is a pattern: what stands in for a model has a name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from lmg import Attempt, Bounds, Component, Exchange, Failure, Host, Next, Slot, Target
 
@@ -13,14 +13,15 @@ from .announce import HEADER, listed
 from .chains import Chains, Entry
 from .classes import SWITCHABLE, class_of
 from .config import FallbackConfig
+from .order import standing_by_last, without_repetition
 
 __all__ = ["Fallback"]
 
 log = logging.getLogger("lmg.fallback")
 
-INTERCHANGEABLE: Final = frozenset({"chat", "rerank", "images", "speech", "transcription"})
-"""Operations that another model may serve without being named for it. The vectors of two models cannot be compared,
-and one's count of tokens is wrong for the other: for those only a chain, which somebody wrote, leads elsewhere."""
+INTERCHANGEABLE: Final = frozenset({"chat", "count_tokens"})
+"""Operations that another model may serve without being named for it: the vectors of two models cannot be compared, a
+voice of one is unknown to the other. Elsewhere only a chain, which somebody wrote, leads to another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class Fallback(Component):
     Config = FallbackConfig
     summary = "another target when one fails: by a table of failures, and chains of your own"
     stability = "beta"
-    on_error: Literal["deny", "allow"] = "allow"  # without it an exchange is worse off, but not less safe
+    on_error: ClassVar[Literal["deny", "allow"]] = (
+        "allow"  # without it an exchange is worse off, but not less safe
+    )
     config: FallbackConfig
 
     def __init__(self, config: FallbackConfig, host: Host, name: str) -> None:
@@ -66,43 +69,54 @@ class Fallback(Component):
 
     # -- the order ----------------------------------------------------------------------------
     def on_route(self, exchange: Exchange, targets: Sequence[Target]) -> Sequence[Target]:
-        """The routed targets, those of `fallback: true` providers last; the model's chain; what those providers serve beside it.
+        """The routed targets, of each model those that stand by last; the model's chain; the providers that stand by with another.
 
         A model that no provider names stays unknown: a misspelt name is not served by another model.
         """
         if not targets and not self._may_stand_in(exchange):
             return targets
-        chain: list[Target] = []
-        if self._chains:
-            for entry in self._chains.of(exchange.request.model):
-                chain += entry.targets(exchange)
-        spare = self._spare(exchange)
-        last = [target for target in targets if target.fallback]
-        if not (last or chain or spare):
-            return targets
-        own = [*(target for target in targets if not target.fallback), *last] if last else list(targets)
-        if not chain and not spare:
+        own = standing_by_last(targets)
+        chain = [target for entry in self._chain_of(exchange, own) for target in entry.targets(exchange)]
+        spare = self._spare(exchange, own)
+        if not (chain or spare):
             return own
         ahead = own[:1] if self.config.chains_first else own
-        return _once(exchange, ahead, [*chain, *own[len(ahead) :], *spare], own)
+        return without_repetition(ahead, [*chain, *own[len(ahead) :], *spare], own, _dropped(exchange))
 
     def _may_stand_in(self, exchange: Exchange) -> bool:
         """Whether the list is empty because nothing is well (503), and not because policy emptied it (402, 403)."""
         return "skipped" in self._moves_on and bool(exchange.drops) and exchange.drops[-1][2] >= 500
 
-    def _spare(self, exchange: Exchange) -> Sequence[Target]:
-        """The targets of `fallback: true` providers that name other models."""
+    def _chain_of(self, exchange: Exchange, routed: Sequence[Target]) -> Sequence[Entry]:
+        """The chain of the model that was asked for, else of the one that a router has put in the place of that name."""
+        if not self._chains:
+            return ()
+        return self._chains.of(exchange.request.model) or (self._chains.of(routed[0].model) if routed else ())
+
+    def _spare(self, exchange: Exchange, routed: Sequence[Target]) -> Sequence[Target]:
+        """The first target of each `fallback: true` provider that has none in the list, where nobody above has routed.
+
+        Where there is a router, which other models stand in is its decision: it knows what the request needs.
+        """
         offered = exchange.offered()
         key = exchange.operation, exchange.dialect.name
         held = self._spares.get(key)
         if held is None or held[0] is not offered:
             # The kernel gives the same tuple until a reload, or a narrower one where bounds are set.
-            found = tuple(t for t in offered if t.fallback) if exchange.operation in INTERCHANGEABLE else ()
-            held = self._spares[key] = offered, found
-        if not held[1]:
+            found: dict[str, Target] = {}
+            if exchange.operation in INTERCHANGEABLE:
+                for target in offered:
+                    if target.fallback:
+                        found.setdefault(target.provider, target)
+            held = self._spares[key] = offered, tuple(found.values())
+        if not held[1] or not self._routes_first(exchange):
             return ()
-        model = exchange.request.model
-        return [target for target in held[1] if target.model != model]
+        serving = {target.provider for target in routed}
+        return [target for target in held[1] if target.provider not in serving]
+
+    def _routes_first(self, exchange: Exchange) -> bool:
+        steps = exchange.pipeline.plan.on_route
+        return next((step.component for step in steps if not step.shadow), self) is self
 
     # -- the next -----------------------------------------------------------------------------
     def on_failure(self, exchange: Exchange, failure: Failure) -> Next | None:
@@ -127,16 +141,15 @@ class Fallback(Component):
 
     def _following(self, exchange: Exchange, failure: Failure) -> Iterable[Target]:
         """Where to go: a chain of its own where one of the failures has one, else what is left of the list."""
-        asked = exchange.request.model
         bound = self._bound_by(exchange.attempts)
         if bound is None:
-            if self._chains and failure.attempt.number == 1:
-                self._note_unserved(exchange, self._chains.of(asked))
+            if failure.attempt.number == 1:
+                self._note_unserved(exchange, self._chain_of(exchange, (failure.attempt.target,)))
             return failure.targets_left
         chains = self._special[bound]
-        entries = (*chains.of(failure.attempt.target.model), *chains.of(asked))
+        entries = (*chains.of(failure.attempt.target.model), *chains.of(exchange.request.model))
         self._note_unserved(exchange, entries)
-        dropped = {name for name, _, _ in exchange.drops}
+        dropped = _dropped(exchange)
         return (t for entry in entries for t in entry.targets(exchange) if t.name not in dropped)
 
     def _bound_by(self, attempts: Sequence[Attempt]) -> str | None:
@@ -149,7 +162,7 @@ class Fallback(Component):
 
     def _note_unserved(self, exchange: Exchange, entries: Sequence[Entry]) -> None:
         """Says, once an entry and operation, that a chain names what no provider serves; counts it each time."""
-        if exchange.bounds != Bounds():
+        if not entries or exchange.bounds != Bounds():
             return  # it may be served, but not to this exchange
         for entry in entries:
             if entry.targets(exchange):
@@ -174,26 +187,13 @@ class Fallback(Component):
                 self._moved.inc((_label(exchange, move.origin), _label(exchange, move.to), move.reason))
 
 
-def _once(
-    exchange: Exchange, ahead: Sequence[Target], then: Sequence[Target], own: Sequence[Target]
-) -> list[Target]:
-    """``ahead`` and ``then`` without repetition; what was dropped before this fold comes back under no other title."""
-    found = list(ahead)
-    seen = {(target.provider, target.model) for target in ahead}
-    routed = {(target.provider, target.model) for target in own}
-    dropped = {name for name, _, _ in exchange.drops}
-    for target in then:
-        key = target.provider, target.model
-        if key in seen or (key not in routed and target.name in dropped):
-            continue
-        seen.add(key)
-        found.append(target)
-    return found
-
-
 def _label(exchange: Exchange, target: Target) -> str:
     """The target's name for a metric; without the model where the caller, and not the operator, named it."""
     for named in exchange.offered():
         if named.provider == target.provider and named.model == target.model:
             return target.name
     return f"{target.provider}:*"
+
+
+def _dropped(exchange: Exchange) -> frozenset[str]:
+    return frozenset(name for name, _, _ in exchange.drops)

@@ -1,1 +1,6 @@
-"""Refuses early what would be late."""
+"""Refuses early what would be late: the component `load_shedding`."""
+
+from .config import LoadSheddingConfig
+from .plugin import LoadShedding
+
+__all__ = ["LoadShedding", "LoadSheddingConfig"]

@@ -1,1 +1,5 @@
-"""Once more, within a budget."""
+"""Once more, within a budget: the component `retry`."""
+
+from .plugin import RetryBudget
+
+__all__ = ["RetryBudget"]

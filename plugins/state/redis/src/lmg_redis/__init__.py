@@ -1,1 +1,5 @@
-"""Limits, leases and sums that all replicas share."""
+"""Limits, leases and sums that all replicas share: the service `redis`."""
+
+from .plugin import RedisCounters
+
+__all__ = ["RedisCounters"]

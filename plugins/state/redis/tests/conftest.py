@@ -1,0 +1,268 @@
+"""A real server of one's own, a wire that can be cut, and started stores.
+
+``LMG_REDIS_SERVER`` names another server to test with (a valkey-server, an older redis-server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import pytest
+
+from lmg import Host
+from lmg_redis import RedisCounters
+
+START_S = 20.0
+Counters = Callable[..., Awaitable[RedisCounters]]
+
+
+def server_binary() -> str:
+    """In CI a missing server is a failure; elsewhere the reason is shown."""
+    found = (
+        os.environ.get("LMG_REDIS_SERVER") or shutil.which("redis-server") or shutil.which("valkey-server")
+    )
+    if found is None:
+        reason = "redis-server is not installed (apt-get install redis-server): lmg-redis is not tested"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    assert found is not None
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A server process on loopback that keeps nothing unless told, with a socket for whoever supervises it."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.options = options
+        self.port = free_port()
+        self.tls_port = 0
+        self.password = ""
+        self.socket = folder / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "redis.log").read_text()
+
+    def start(self) -> None:
+        """Starts it, with the data that it saved if there are any; returns when it answers."""
+        command = [
+            server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
+            "--unixsocket", str(self.socket), *self.options,
+        ]  # fmt: skip
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        limit = time.monotonic() + START_S
+        while True:
+            with contextlib.suppress(OSError):
+                if self.do("PING", check=False) is not None:
+                    return
+            if self.process.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"the server did not start: {self.log[-2000:]}")
+            time.sleep(0.005)
+
+    def do(self, *command: str | int | bytes, check: bool = True) -> Any:
+        """Runs a command over the Unix socket."""
+        reader = hiredis.Reader()
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.settimeout(START_S)
+            wire.connect(str(self.socket))
+            for one in [("AUTH", self.password), command] if self.password else [command]:
+                wire.sendall(hiredis.pack_command(one))
+                while (reply := reader.gets()) is False:
+                    data = wire.recv(65536)
+                    if not data:
+                        raise ConnectionError("the server hung up")
+                    reader.feed(data)
+        if check and isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+    def calls(self, command: str) -> int:
+        """How often ``command`` ran, by INFO commandstats."""
+        for line in self.do("INFO", "commandstats").decode().splitlines():
+            if line.startswith(f"cmdstat_{command}:"):
+                return int(line.partition("calls=")[2].partition(",")[0])
+        return 0
+
+    def stored(self, pattern: str = "*") -> set[bytes]:
+        return set(self.do("KEYS", pattern))
+
+    def freeze(self) -> None:
+        """Stops it where it stands: connections stay open, nobody answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        # The signal is asynchronous; the state is not.
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends it without warning."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class Wire:
+    """A relay in front of a server; what it is told to keep back arrives late, or never."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.late = asyncio.Event()
+        self.accepted = 0
+        self.port = 0
+
+    async def __aenter__(self) -> Wire:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._flowing.set()
+        self.late.set()
+        self.close()
+        if self._server is not None:
+            self._server.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def hold(self) -> None:
+        """From now on nothing passes, in either direction; connections stay open."""
+        self._flowing = asyncio.Event()
+
+    def release(self) -> None:
+        """What was kept back arrives, also of connections that were closed meanwhile."""
+        self._flowing.set()
+
+    def let_new_pass(self) -> None:
+        """Connections from now on flow; those before stay held, until ``late`` is set."""
+        self.late = self._flowing
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def close(self) -> None:
+        """Resets every connection."""
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, back}
+        try:
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        finally:
+            for one in (writer, back):
+                self._open.discard(one)
+                one.transport.abort()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                await self._flowing.wait()
+                sink.write(data)
+                await sink.drain()
+            await self._flowing.wait()
+            if sink.can_write_eof():
+                sink.write_eof()
+
+
+async def until(claim: Callable[[], object], seconds: float = 10.0) -> None:
+    """Returns when ``claim`` is true."""
+    async with asyncio.timeout(seconds):
+        while not claim():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """``make_server(*options)`` starts one more server; all end with the test."""
+    started: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        folder = tmp_path / f"redis{len(started)}"
+        folder.mkdir()
+        server = RedisServer(folder, *options)
+        started.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(make_server: Callable[..., RedisServer]) -> RedisServer:
+    """A running server."""
+    return make_server()
+
+
+@pytest.fixture
+async def wire(redis_server: RedisServer) -> AsyncIterator[Wire]:
+    """A wire to ``redis_server``."""
+    async with Wire(redis_server.port) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def counters() -> AsyncIterator[Counters]:
+    """``await counters(url, **settings)`` gives a started store, in the place of one process each."""
+    begun: list[RedisCounters] = []
+
+    async def start(url: str, **settings: Any) -> RedisCounters:
+        # The machine that tests run on may be busy; what is about deadlines sets its own.
+        whole = {"url": url, "timeout_ms": 2000, **settings}
+        host = Host()
+        host.metrics.enabled = True
+        store = RedisCounters(RedisCounters.Config.model_validate(whole), host, "redis")
+        begun.append(store)
+        await store.start()
+        return store
+
+    yield start
+    for store in begun:
+        await store.stop()
+        await store.host.aclose()
