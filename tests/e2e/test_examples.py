@@ -79,6 +79,7 @@ async def test_what_must_stay_on_the_premises_stays_there(three: Three) -> None:
 
 
 async def test_the_callers_own_mistake_goes_nowhere_else(three: Three) -> None:
+    assert text(await three.ask()) == "from Grok"
     three.grok.reply({"error": {"message": "bad tool", "code": "invalid_tool"}}, status=400)
     assert (await three.ask()).status_code == 400
-    assert three.calls == [1, 0, 0]
+    assert three.calls == [2, 0, 0]

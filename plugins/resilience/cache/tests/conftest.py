@@ -21,7 +21,10 @@ from lmg_cache import Cache, Idempotency
 class Native(HttpProvider):
     """An upstream that speaks every dialect itself, so that nothing is translated."""
 
-    wires: ClassVar[Any] = {**HttpProvider.wires, "chat": (OpenAIChat(), AnthropicMessages(), OpenAIResponses())}
+    wires: ClassVar[Any] = {
+        **HttpProvider.wires,
+        "chat": (OpenAIChat(), AnthropicMessages(), OpenAIResponses()),
+    }
     operations = frozenset({"chat", "embeddings"})
     forwarded = frozenset({b"x-variant"})
 
@@ -113,6 +116,7 @@ CLASSES: dict[str, Any] = {
 }  # fmt: skip
 ROUTE = {"model": "*"}
 
+
 def cached(*above: Any, **settings: Any) -> dict[str, Any]:
     """A pipeline that ends in a cache that keeps everything, or what ``settings`` say."""
     return {"pipeline": ["who", *above, {"cache": {"routes": [ROUTE], **settings}}]}
@@ -149,7 +153,9 @@ class Spoken:
     events: Callable[..., list[bytes]]
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def request(self, gateway: Harness, *, stream: bool = False, headers: Any = None, **extra: Any) -> ChatAnswer:
+    async def request(
+        self, gateway: Harness, *, stream: bool = False, headers: Any = None, **extra: Any
+    ) -> ChatAnswer:
         asked = {"model": "test-model", **self.ask, **extra} | ({"stream": True} if stream else {})
         if stream and self is CHAT:
             asked["stream_options"] = {"include_usage": True}
@@ -261,10 +267,16 @@ def responses_events(*texts: str, status: str = "completed", done: bool = True) 
 HI = [{"role": "user", "content": "hi"}]
 CHAT = Spoken("/v1/chat/completions", {"messages": HI}, chat_body, chat_events)
 MESSAGES = Spoken(
-    "/v1/messages", {"messages": HI, "max_tokens": 9}, messages_body, messages_events, {"anthropic-version": "2023-06-01"}
+    "/v1/messages",
+    {"messages": HI, "max_tokens": 9},
+    messages_body,
+    messages_events,
+    {"anthropic-version": "2023-06-01"},
 )
 RESPONSES = Spoken("/v1/responses", {"input": "hi"}, responses_body, responses_events)
-every_dialect = pytest.mark.parametrize("spoken", [CHAT, MESSAGES, RESPONSES], ids=["chat", "messages", "responses"])
+every_dialect = pytest.mark.parametrize(
+    "spoken", [CHAT, MESSAGES, RESPONSES], ids=["chat", "messages", "responses"]
+)
 
 
 def calls(gateway: Harness) -> int:

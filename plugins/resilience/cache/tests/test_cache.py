@@ -172,7 +172,9 @@ async def test_a_hit_is_unmasked_for_its_own_caller(spoken: Spoken, filled: bool
         for n, (name, stream) in enumerate([("Ada", filled), ("Bob", asked)]):
             text = f"I am {name}"
             wording: Any = text if member == "input" else [{"role": "user", "content": text}]
-            answer = await spoken.request(gateway, stream=stream, headers={"x-name": name}, **{member: wording})
+            answer = await spoken.request(
+                gateway, stream=stream, headers={"x-name": name}, **{member: wording}
+            )
             assert said(answer) == ("hit" if n else "miss")
             assert spoken.text(answer) == f"Hello {name}"
         assert calls(gateway) == 1
@@ -215,7 +217,8 @@ async def test_the_first_route_that_matches_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "kept"), [(0, True), (0.0, True), (0.1, False), (None, False), (False, False), ("0", False)]
+    ("temperature", "kept"),
+    [(0, True), (0.0, True), (0.1, False), (None, False), (False, False), ("0", False)],
 )
 async def test_when_temperature_zero_wants_it_stated(temperature: Any, kept: bool) -> None:
     more = {} if temperature is None else {"temperature": temperature}
@@ -225,7 +228,11 @@ async def test_when_temperature_zero_wants_it_stated(temperature: Any, kept: boo
 
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-TOOLS = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+TOOLS = {
+    "index": 0,
+    "message": {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    "finish_reason": "tool_calls",
+}
 CUT = {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": "length"}
 FILTERED = CUT | {"finish_reason": "content_filter"}
 EMPTY = CUT | {"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
@@ -236,7 +243,9 @@ EMPTY = CUT | {"message": {"role": "assistant", "content": ""}, "finish_reason":
     [(TOOLS, {"tool_calls": True}), (CUT, {"truncated": True}), (FILTERED, None), (EMPTY, None)],
     ids=["tool_calls", "length", "content_filter", "empty"],
 )
-async def test_some_answers_are_kept_only_where_a_route_says_so(choice: Any, allowing: dict[str, bool] | None) -> None:
+async def test_some_answers_are_kept_only_where_a_route_says_so(
+    choice: Any, allowing: dict[str, bool] | None
+) -> None:
     everything = {"tool_calls": True, "truncated": True}
     for more, kept in (({}, False), (everything if allowing is None else allowing, allowing is not None)):
         async with gateway_of(cached(routes=[{"model": "*", **more}])) as gateway:
@@ -246,7 +255,12 @@ async def test_some_answers_are_kept_only_where_a_route_says_so(choice: Any, all
 
 
 HOSTED = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
-SEARCHED = {"type": "web_search_call", "id": "w", "status": "completed", "action": {"type": "search", "query": "x"}}
+SEARCHED = {
+    "type": "web_search_call",
+    "id": "w",
+    "status": "completed",
+    "action": {"type": "search", "query": "x"},
+}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +282,11 @@ async def test_what_other_dialects_call_it_is_not_kept_either(spoken: Spoken, bo
 
 
 async def test_a_refusal_in_words_is_an_answer() -> None:
-    choice = {"index": 0, "message": {"role": "assistant", "content": None, "refusal": "I will not."}, "finish_reason": "stop"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": None, "refusal": "I will not."},
+        "finish_reason": "stop",
+    }
     async with gateway_of(cached()) as gateway:
         gateway.upstream.reply(chat_body(choices=[choice]))
         assert [said(await gateway.chat("hello")) for _ in range(2)] == ["miss", "hit"]
@@ -312,7 +330,9 @@ async def test_a_broken_stream_is_never_kept(spoken: Spoken, hide: bool) -> None
             gateway.upstream.stream(*events)
             more = {"stream_options": {"include_usage": not hide}} if spoken is CHAT else {}
             broken = await gateway.request(
-                {"model": "test-model", **spoken.ask, "stream": True, **more}, path=spoken.path, headers=spoken.headers
+                {"model": "test-model", **spoken.ask, "stream": True, **more},
+                path=spoken.path,
+                headers=spoken.headers,
             )
             assert broken.error is not None or "error" in json.dumps(broken.events[-1])
             gateway.upstream.stream(*spoken.events("Good ", "morning"))
@@ -337,7 +357,9 @@ async def test_a_stream_that_ended_early_is_not_taken_for_whole(spoken: Spoken, 
 
 
 async def test_a_stream_with_log_probabilities_is_not_put_together() -> None:
-    events = [one.replace(b'"delta"', b'"logprobs": {"content": []}, "delta"') for one in chat_events("Hello")]
+    events = [
+        one.replace(b'"delta"', b'"logprobs": {"content": []}, "delta"') for one in chat_events("Hello")
+    ]
     async with gateway_of(cached()) as gateway:
         gateway.upstream.stream(*events)
         answers = [await gateway.chat("hello", stream=True, logprobs=True) for _ in range(2)]

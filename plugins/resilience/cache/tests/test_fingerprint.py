@@ -48,7 +48,10 @@ def test_values_that_differ_stay_distinct(one: str, other: str) -> None:
     assert text(f'{{"a":{one}}}') != text(f'{{"a":{other}}}')
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=None), st.decimals(allow_nan=False, allow_infinity=False))
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=None),
+    st.decimals(allow_nan=False, allow_infinity=False),
+)
 @settings(max_examples=300)
 def test_numbers_that_differ_stay_distinct(one: Any, other: Any) -> None:
     if one == other or max(abs(one), abs(other)) > 10**300:
@@ -77,17 +80,25 @@ def test_an_edited_request_is_known_by_what_leaves_and_not_by_what_came() -> Non
 
 
 def exchange_of(
-    gateway: Harness, body: dict[str, Any], principal: Principal, path: bytes = b"/v1/chat/completions", headers: Any = ()
+    gateway: Harness,
+    body: dict[str, Any],
+    principal: Principal,
+    path: bytes = b"/v1/chat/completions",
+    headers: Any = (),
 ) -> Exchange:
     dialect = DIALECTS[path]
     pipeline = gateway.process.gateway.pipeline
-    exchange = Exchange(gateway.host, pipeline, Head("POST", path.decode(), headers), dialect.operation, dialect, "req_1")
+    exchange = Exchange(
+        gateway.host, pipeline, Head("POST", path.decode(), headers), dialect.operation, dialect, "req_1"
+    )
     exchange.request = Request(dialect, JsonText.parse(json.dumps(body).encode()))
     exchange.set_fact("principal", principal)
     return exchange
 
 
-def print_of(gateway: Harness, body: dict[str, Any], principal: Principal, scope: Any = "tenant", **more: Any) -> bytes:
+def print_of(
+    gateway: Harness, body: dict[str, Any], principal: Principal, scope: Any = "tenant", **more: Any
+) -> bytes:
     policy = Policy(gateway.process.gateway.pipeline, scope, None)
     return policy.fingerprint(exchange_of(gateway, body, principal, **more), principal)
 
@@ -95,22 +106,34 @@ def print_of(gateway: Harness, body: dict[str, Any], principal: Principal, scope
 ME = Principal("me", "acme")
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
-        st.characters(codec="utf-8")
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), inner, max_size=3)
     ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), inner, max_size=3),
     max_leaves=10,
 )
 BODIES = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), ANY_JSON, max_size=4)
 NAMES = st.text(st.characters(codec="utf-8"), max_size=12)
 WHO = st.builds(
-    Principal, NAMES, NAMES, roles=st.frozensets(NAMES, max_size=3), groups=st.frozensets(NAMES, max_size=3), issuer=NAMES
+    Principal,
+    NAMES,
+    NAMES,
+    roles=st.frozensets(NAMES, max_size=3),
+    groups=st.frozensets(NAMES, max_size=3),
+    issuer=NAMES,
 )
 
 
 async def test_tenants_never_share_whatever_they_write() -> None:
     async with gateway_of(cached()) as gateway:
-        policies = [Policy(gateway.process.gateway.pipeline, scope, None) for scope in ("tenant", "principal")]  # type: ignore[arg-type]
+        policies = [
+            Policy(gateway.process.gateway.pipeline, scope, None) for scope in ("tenant", "principal")
+        ]  # type: ignore[arg-type]
 
         @given(BODIES, BODIES, WHO, WHO)
         @example({}, {}, Principal("u", "a"), Principal("u", "ab"))
@@ -130,7 +153,16 @@ async def test_tenants_never_share_whatever_they_write() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "n"}, {"temperature": 0.1}, {"seed": 1}, {"n": 2}, {"max_tokens": 5}, {"tools": []}, {"store": True}, {"x_new": 1}],
+    [
+        {"model": "n"},
+        {"temperature": 0.1},
+        {"seed": 1},
+        {"n": 2},
+        {"max_tokens": 5},
+        {"tools": []},
+        {"store": True},
+        {"x_new": 1},
+    ],
     ids=lambda change: next(iter(change)),
 )
 async def test_what_changes_the_answer_changes_the_fingerprint(change: dict[str, Any]) -> None:
@@ -155,8 +187,12 @@ async def test_metadata_counts_where_the_answer_repeats_it() -> None:
     async with gateway_of(cached()) as gateway:
         ask = {"model": "m", "input": "hello"}
         path = b"/v1/responses"
-        assert print_of(gateway, ask, ME, path=path) == print_of(gateway, ask | {"stream": True}, ME, path=path)
-        assert print_of(gateway, ask, ME, path=path) != print_of(gateway, ask | {"metadata": {"a": "b"}}, ME, path=path)
+        assert print_of(gateway, ask, ME, path=path) == print_of(
+            gateway, ask | {"stream": True}, ME, path=path
+        )
+        assert print_of(gateway, ask, ME, path=path) != print_of(
+            gateway, ask | {"metadata": {"a": "b"}}, ME, path=path
+        )
 
 
 async def test_log_probabilities_keep_streams_and_whole_answers_apart() -> None:

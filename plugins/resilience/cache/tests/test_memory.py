@@ -82,7 +82,12 @@ def test_a_purge_forgets_what_fits() -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "get", "hold", "let_go"]), st.integers(0, 8), st.integers(0, 3), st.integers(0, 3000)),
+    st.tuples(
+        st.sampled_from(["put", "get", "hold", "let_go"]),
+        st.integers(0, 8),
+        st.integers(0, 3),
+        st.integers(0, 3000),
+    ),
     max_size=60,
 )
 
@@ -106,5 +111,6 @@ def test_bounds_and_sums_hold_in_any_order(steps: list[tuple[str, int, int, int]
         assert kept.bytes == sum(one.size for one in inside)
         assert kept.bytes + held <= 8000 or not inside
         assert kept._spent == {
-            name: sum(one.size for one in inside if one.tenant == name) for name in {one.tenant for one in inside}
+            name: sum(one.size for one in inside if one.tenant == name)
+            for name in {one.tenant for one in inside}
         }

@@ -149,7 +149,7 @@ def test_a_canary_at_its_limits_is_neither_rolled_back_nor_promoted_more_often_t
         ({"errors": 0.20}, {"error_rate"}, 200),
         ({"slower": 3.0}, {"first_token", "latency"}, 120),
         ({"dearer": 2.5}, {"cost"}, 400),
-        ({"riskier": 0.30}, {"signals"}, 120),
+        ({"riskier": 0.30}, {"signals"}, 180),
     ],
     ids=lambda value: str(value),
 )

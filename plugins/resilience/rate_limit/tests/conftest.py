@@ -14,8 +14,6 @@ from lmg.component import Facts
 from lmg.testing import ChatAnswer, Harness, VirtualClock, chat_body
 from lmg_rate_limit import RateLimit
 
-FAR = 3600.0
-
 
 class Caller(Component):
     """Whoever calls is whom the header ``x-caller`` names: ``tenant`` or ``tenant/subject``."""
@@ -25,7 +23,9 @@ class Caller(Component):
 
     def on_request(self, exchange: Exchange) -> None:
         tenant, _, subject = (exchange.head.get(b"x-caller") or b"acme").decode().partition("/")
-        exchange.set_fact("principal", Principal(subject or "someone", tenant, scopes=frozenset({"admin"}), issuer="test"))
+        exchange.set_fact(
+            "principal", Principal(subject or "someone", tenant, scopes=frozenset({"admin"}), issuer="test")
+        )
 
 
 class Guard(Component):
@@ -65,6 +65,7 @@ class Call:
 class Model(Provider):
     """A provider in the process: ``calls`` are those that it has been sent; it answers when it is told."""
 
+    operations = frozenset({"chat", "embeddings"})
     calls: list[Call]
 
     async def start(self) -> None:
@@ -82,7 +83,10 @@ CLASSES: dict[str, type[Any]] = {"caller": Caller, "guard": Guard, "rate_limit":
 
 def mesh(settings: Mapping[str, Any], *below: str, **server: Any) -> dict[str, Any]:
     """mesh.yaml with callers and these limits."""
-    return {"pipeline": ["caller", {"rate_limit": dict(settings)}, *below], **({"server": server} if server else {})}
+    return {
+        "pipeline": ["caller", {"rate_limit": dict(settings)}, *below],
+        **({"server": server} if server else {}),
+    }
 
 
 def limited(settings: Mapping[str, Any], *below: str, **more: Any) -> Harness:
@@ -112,17 +116,20 @@ class Inside:
         return self.model.calls
 
     def buckets(self) -> dict[str, tuple[float, int]]:
-        """Spent and held, by the last parts of each key."""
+        """Spent (when it was last written) and held, by limit and scope."""
         store: Any = self.gateway.host.counters
-        now = self.clock.monotonic()
-        found = {}
-        for key, (spent, at, held) in store._buckets.items():
-            found[key.partition(":")[2].partition(":")[2]] = (spent if at == now else spent, held)
-        return found
+        return {key.split(":", 2)[2]: (spent, held) for key, (spent, _, held) in store._buckets.items()}
 
-    def ask(self, caller: str = "acme", text: str = "hello", **fields: Any) -> Asked:
+    @property
+    def held(self) -> int:
+        """All that is held of any limit."""
+        return sum(held for _, held in self.buckets().values())
+
+    def ask(
+        self, caller: str = "acme", text: str = "hello", path: str = "/v1/chat/completions", **fields: Any
+    ) -> Asked:
         """Starts one request."""
-        return Asked(self, caller, self.gateway.body(text, **fields))
+        return Asked(self, caller, path, self.gateway.body(text, **fields))
 
     async def turn(self, turns: int = 12) -> None:
         """Lets everything run up to its next wait."""
@@ -133,17 +140,19 @@ class Inside:
 class Asked:
     """One request under way; ``answer`` is None until it has ended."""
 
-    def __init__(self, inside: Inside, caller: str, body: Mapping[str, Any]) -> None:
+    def __init__(self, inside: Inside, caller: str, path: str, body: Mapping[str, Any]) -> None:
         self._raw = json.dumps(body).encode()
         self._scope: dict[str, Any] = {
-            "type": "http", "method": "POST", "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions",
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
             "headers": [(b"content-type", b"application/json"), (b"x-caller", caller.encode())],
             "client": ("127.0.0.1", 1), "query_string": b"",
         }  # fmt: skip
         self._head: tuple[int, dict[str, str]] = (0, {})
         self._body = b""
         self.left = False
-        self.task = asyncio.ensure_future(inside.gateway.process.gateway(self._scope, self._receive, self._send))
+        self.task = asyncio.ensure_future(
+            inside.gateway.process.gateway(self._scope, self._receive, self._send)
+        )
 
     async def _receive(self) -> dict[str, Any]:
         return {"type": "http.request", "body": self._raw, "more_body": False}

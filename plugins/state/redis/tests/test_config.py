@@ -117,6 +117,12 @@ def test_no_text_in_the_place_of_a_url_breaks_anything_else(text: str) -> None:
             "reply",
             "memory (OOM)",
         ),
+        (
+            "ERR Error running script (call to f_ab): @user_script: 9: WRONGTYPE Op",
+            "reply",
+            "somebody else's",
+        ),
+        ("ERR ACL failure in script: User mesh has no permissions to run", "auth", "README (NOPERM)"),
         ("MOVED 3999 10.0.0.1:6381", "reply", "proxy"),
         (
             "ERR unknown command 'x', with args beginning with: 'what a tenant wrote'",

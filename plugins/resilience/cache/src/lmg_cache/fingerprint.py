@@ -61,7 +61,9 @@ class Policy:
         self._of = weakref.ref(pipeline)
         self._scope = scope
         self._primed: dict[tuple[object, ...], Any] = {}
-        travelling = frozenset().union(*(getattr(one, "forwarded", ()) for one in pipeline.providers.values()))
+        travelling = frozenset().union(
+            *(getattr(one, "forwarded", ()) for one in pipeline.providers.values())
+        )
         self._headers = travelling, travelling | _VERSIONS
         here = [n for n, (_, one) in enumerate(pipeline.listed) if one is component]
         self.shadow = bool(here) and pipeline.listed[here[0]][0].envelope.mode == "shadow"

@@ -8,7 +8,20 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from lmg import AdminRoute, Answer, Component, Deny, Exchange, Host, QueueFull, Response, Slot, Usage
+from lmg import (
+    AdminRoute,
+    Answer,
+    Component,
+    Deny,
+    Exchange,
+    Host,
+    QueueFull,
+    Refusal,
+    Response,
+    ServiceError,
+    Slot,
+    Usage,
+)
 from lmg.component import Facts
 from lmg.jsontext import JsonText
 
@@ -41,13 +54,20 @@ Found = Answer | Deny | None
 class Fill:
     """A request whose answer may be kept: what it is known by, and who waits for it."""
 
-    __slots__ = ("asked", "begun_at", "flight", "key", "model", "route", "tenant")
+    __slots__ = ("alone", "asked", "begun_at", "flight", "key", "model", "route", "tenant")
 
     def __init__(
-        self, key: bytes, route: CacheRoute, asked: Asked, tenant: str, model: str, begun_at: float
+        self,
+        key: bytes,
+        route: CacheRoute,
+        asked: Asked,
+        tenant: str,
+        model: str,
+        begun_at: float,
+        alone: bool,
     ) -> None:
         self.key, self.route, self.asked, self.tenant, self.model = key, route, asked, tenant, model
-        self.begun_at = begun_at
+        self.begun_at, self.alone = begun_at, alone
         self.flight: Flight | None = None
 
 
@@ -99,7 +119,7 @@ class Cache(Component):
         principal = exchange.principal
         assert principal is not None
         if (
-            not (wants.reads or wants.stores)
+            not wants.stores
             or type(request.body) is not JsonText  # of a form, not all that the upstream gets is in the value
             or not temperature_fits(route, operation, value)
             or depends_on_more(value)
@@ -110,7 +130,8 @@ class Cache(Component):
         if policy is None or not policy.holds_for(exchange.pipeline):
             policy = self._policy = self._made_for(exchange.pipeline)
         key = policy.fingerprint(exchange, principal)
-        fill = Fill(key, route, wants, principal.tenant, model, self._clock.now())
+        alone = policy.shadow or self.max_wait_s == 0
+        fill = Fill(key, route, wants, principal.tenant, model, self._clock.now(), alone)
         if self._shared is not None:
             return self._ask_store(exchange, fill, self._shared)
         return self._decide(exchange, fill, self._entries.get(key))
@@ -141,8 +162,7 @@ class Cache(Component):
         if fill.asked.only_if_cached:
             self._observed.count("miss")
             return NOT_CACHED
-        assert self._policy is not None
-        alone = self.max_wait_s == 0 or self._policy.shadow or (entry is not None and entry.answer is None)
+        alone = fill.alone or (entry is not None and entry.answer is None)
         flight = None if alone else self._flights.get(fill.key)
         if alone or (flight is not None and (not fill.asked.reads or self._flights.full(flight))):
             self._miss(exchange, fill)
@@ -209,7 +229,7 @@ class Cache(Component):
     def on_stream(self, exchange: Exchange) -> Collector | None:
         """Listens to the events of an answer that may be kept; nobody's event waits for that."""
         fill = exchange.get(self._slot)
-        if fill is None or not (fill.asked.stores or fill.flight):
+        if fill is None:
             return None
         entries, tenant = self._entries, fill.tenant
         return Collector(
@@ -250,7 +270,7 @@ class Cache(Component):
             or (traits.calls and not route.tool_calls)
             or (traits.truncated and not route.truncated)
         ):
-            if fill.flight is not None:
+            if fill.flight is not None and self._entries.get(fill.key) is None:
                 mark = Entry(None, now, now + min(MARK_S, route.ttl_s), fill.tenant, fill.model)
                 self._entries.put(fill.key, mark)
                 self._observed.measure()
@@ -258,7 +278,7 @@ class Cache(Component):
             return
         entry = Entry.of(body, kind, now, route.ttl_s, fill.tenant, fill.model)
         purged = any(one.at >= fill.begun_at and one.fits(fill.tenant, fill.model) for one in self._purges)
-        if fill.asked.stores and not purged:
+        if not purged:
             if self._shared is not None:
                 self._shared.put(fill.key, body, kind, route.ttl_s, fill.begun_at)
             else:
@@ -300,7 +320,15 @@ class Cache(Component):
         """Forgets answers of a tenant, of models like a pattern, or all; those on their way are not kept either."""
         purge = purge_of(body, self._clock.now())
         if self._shared is not None:
-            await self._shared.purge(purge)
+            try:
+                await self._shared.purge(purge)
+            except ServiceError:
+                raise Refusal(
+                    503,
+                    "store_unavailable",
+                    "The counter store is away: nothing was forgotten.",
+                    type="server_error",
+                ) from None
         self._purges = kept_after(self._purges, purge, self._longest_s)
         self._flights.forget()
         purged = self._entries.purge(lambda entry: purge.fits(entry.tenant, entry.model))

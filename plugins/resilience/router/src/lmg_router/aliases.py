@@ -26,7 +26,7 @@ class Aliases:
     def __init__(self, table: Table) -> None:
         names = {name: [to] if isinstance(to, str) else to for name, to in table.items()}
         for name, to in names.items():
-            if not name or not to:
+            if not name or not to or not all(to):
                 raise ValueError(f"aliases: {name or 'the empty name'!r} stands for nothing")
         direct = {name: to for name, to in names.items() if not is_pattern(name)}
         patterns = {name: to for name, to in names.items() if is_pattern(name)}

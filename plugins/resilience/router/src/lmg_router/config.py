@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lmg import ComponentConfig
 
@@ -40,7 +41,7 @@ class RouterConfig(ComponentConfig):
         "priority",
         description="What ranks the targets that can serve a request: their `priority`, the price of this request, the time it will take, or `weights`.",
     )
-    weights: dict[str, Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]] = Field(
+    weights: dict[str, float] = Field(
         default_factory=dict,
         max_length=MAX_ENTRIES,
         description="For `strategy: weighted`: shares by model or `provider:model` (patterns; the first that matches counts). What none matches has 1; what has 0 is tried last.",
@@ -49,17 +50,15 @@ class RouterConfig(ComponentConfig):
         "allow",
         description="Whether a request's `routing_hint` may change the strategy. `on_prem` is obeyed in either case.",
     )
-    quality: dict[str, Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]] = Field(
+    quality: dict[str, float] = Field(
         default_factory=dict,
         max_length=MAX_ENTRIES,
         description="Scores by model or `provider:model` (patterns) for the hint `high_quality`, the highest first; what none matches has 0. Without scores the hint means `priority`.",
     )
-    aliases: dict[str, Annotated[str, Field(min_length=1)] | list[Annotated[str, Field(min_length=1)]]] = (
-        Field(
-            default_factory=dict,
-            max_length=MAX_ENTRIES,
-            description="Models behind other names: `{fast: grok-4, best: [grok-4, gpt-4o], gpt-3*: llama-3.3-70b}`. A name wins over a model of that name, a pattern only over nothing.",
-        )
+    aliases: dict[str, str | list[str]] = Field(
+        default_factory=dict,
+        max_length=MAX_ENTRIES,
+        description="Models behind other names: `{fast: grok-4, best: [grok-4, gpt-4o], gpt-3*: llama-3.3-70b}`. A name wins over a model of that name, a pattern only over nothing.",
     )
     strict_model: bool = Field(
         False, description="Never answer with another model than the one that was asked for."
@@ -104,8 +103,18 @@ class RouterConfig(ComponentConfig):
         10.0, ge=0, le=3_600, description="The time to a first token that a failed attempt counts as."
     )
 
+    @field_validator("weights", "quality")
+    @classmethod
+    def _numbers_are_numbers(cls, table: dict[str, float]) -> dict[str, float]:
+        for pattern, number in table.items():
+            if not math.isfinite(number):
+                raise ValueError(f"{pattern!r} has no number that can be compared")
+        return table
+
     @model_validator(mode="after")
     def _settings_fit_together(self) -> RouterConfig:
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("`weights` are shares: 0 or more")
         if self.strategy == "weighted" and not any(self.weights.values()):
             raise ValueError("strategy: weighted needs `weights`, and one above 0")
         if self.weights and self.strategy != "weighted":

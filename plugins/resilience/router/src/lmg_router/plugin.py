@@ -12,7 +12,7 @@ from .aliases import Aliases
 from .cards import Card, Cards
 from .config import RouterConfig
 from .fit import UNSURE, fit_of
-from .hints import hint_of
+from .hints import HINTS, hint_of
 from .needs import Needs
 from .patterns import Patterns
 from .ranking import Ranking, Request
@@ -49,8 +49,7 @@ class _Asked(NamedTuple):
 class _Routed(NamedTuple):
     """What metrics are made of when the exchange has ended."""
 
-    strategy: str
-    hint: str
+    labels: tuple[str, str]
     dropped: list[tuple[Target, Reason]]
     substitutes: list[Card]
 
@@ -81,6 +80,7 @@ class Router(Component):
             penalty_s=config.failure_penalty_s,
         )
         self.ranking = Ranking(config, host.clock)
+        self._labels = {hint: (self.ranking.strategy_of(hint), hint or "none") for hint in ("", *HINTS)}
         self._aliases = Aliases(config.aliases)
         self._has_aliases = bool(self._aliases)
         self._residency = Residency(config.residency) if config.residency else None
@@ -128,7 +128,7 @@ class Router(Component):
         strategy = self.ranking.strategy_of(hint)
         if self._metrics.enabled:
             stand_ins = ranks[_SUBSTITUTE] + ranks[_SUBSTITUTE + 1]
-            exchange[self._routed] = _Routed(strategy, hint or "none", dropped, stand_ins)
+            exchange[self._routed] = _Routed(self._labels[hint], dropped, stand_ins)
         ordered: list[Target] = []
         for rank in ranks:
             if rank:
@@ -252,7 +252,7 @@ class Router(Component):
             return
         routed = exchange.get(self._routed)
         if routed is not None:
-            self._decisions.inc((routed.strategy, routed.hint))
+            self._decisions.inc(routed.labels)
             for _, reason in routed.dropped:
                 self._dropped.inc((reason,))
 

@@ -41,7 +41,8 @@ _REASONS: Final[dict[str, tuple[Kind, str]]] = {
     "WRONGTYPE": ("reply", "a key under our prefix is somebody else's"),
 }
 # Redis before 7 wraps what a command within a script answered: the code stands further in.
-_WRAPPED: Final = re.compile(r"-(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|WRONGTYPE)\b")
+_WRAPPED: Final = re.compile(r"[-\s](READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|WRONGTYPE)\b")
+_DENIED: Final = ("can't run this command", "ACL failure")
 
 
 class StoreError(ServiceError):
@@ -60,7 +61,7 @@ def code_of(reply: ReplyError) -> str:
     if code == "ERR":
         if wrapped := _WRAPPED.search(text):
             return wrapped[1]
-        if "can't run this command" in text:
+        if any(words in text for words in _DENIED):
             return "NOPERM"
         if "AUTH" in text:
             return "NOPASS"
