@@ -13,10 +13,12 @@ from .bounded import within
 from .compiler import ComponentFailed, Step
 from .credentials import credential_of
 from .errors import MeshError, Refusal, UpstreamError
-from .exchange import Exchange, Head, Receipt, Request, Response, Target
+from .exchange import Exchange, Head, Request, Response, Target
 from .failures import refusal_of_failure
 from .jsontext import JsonText, JsonTextError
-from .records import UNBOUNDED, Attempt, Tried, Usage
+from .receipts import record_receipt
+from .records import Usage
+from .routing import routed
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
 
@@ -117,7 +119,7 @@ class Walk:
             given = await self._request_steps(plan.on_request)
             if given is not None:
                 return await self._answered(*given)
-        targets = await self.route()
+        targets = await routed(self.exchange)
         if self.laters:
             await self._join(upstream=True)
         answer = await Attempts(self).run(targets)
@@ -198,65 +200,6 @@ class Walk:
                     exchange.set_fact(name, value)
                 for signal in found.signals:
                     exchange.signal(signal)
-
-    async def route(self) -> tuple[Target, ...]:
-        """The targets to try, in order: the candidates, folded through ``on_route``, within the bounds."""
-        exchange = self.exchange
-        principal = exchange.principal
-        if (
-            principal is not None
-            and principal.models is not None
-            and exchange.request.model not in principal.models
-        ):
-            raise Refusal(
-                403,
-                "model_not_allowed",
-                "This credential may not use this model.",
-                param="model",
-                headers=((b"x-should-retry", b"false"),),
-            )
-        targets: Sequence[Target] = exchange.candidates
-        if not targets and not self.plan.on_route:
-            raise self._unknown_model()
-        if not self.plan.on_route:
-            return targets  # type: ignore[return-value]
-        for step in self.plan.on_route:
-            try:
-                result = await step.call(exchange, targets)
-            except ComponentFailed as failed:
-                if step.allow:
-                    continue
-                raise component_refusal(failed) from failed
-            if isinstance(result, Deny):
-                raise refusal_of(result, step.name)
-            if result is not None:
-                targets = result
-        kept = tuple(target for target in targets if exchange.bounds.admit(target))
-        if not kept:
-            if not targets and not exchange.drops and not exchange.candidates:
-                raise self._unknown_model()
-            name, reason, status = exchange.drops[-1] if exchange.drops else ("", "no target left", 503)
-            raise Refusal(
-                status, "no_target", "No model is available for this request at the moment.", type="server_error" if status >= 500 else "invalid_request_error",
-                reason=f"{name}: {reason}",
-            )  # fmt: skip
-        return kept
-
-    def _unknown_model(self) -> Refusal:
-        exchange = self.exchange
-        if exchange.bounds is UNBOUNDED or not self.pipeline.catalogue.targets(
-            exchange.request.model, exchange.operation
-        ):
-            return Refusal(
-                404, "model_not_found", "The model does not exist or does not serve this operation.", param="model",
-                headers=((b"x-should-retry", b"false"),),
-            )  # fmt: skip
-        return Refusal(
-            403,
-            "out_of_bounds",
-            "Policy leaves no model for this request.",
-            reason=f"bounds: {exchange.bounds}",
-        )
 
     # -- up -----------------------------------------------------------------------------------
     async def _answered(self, step: Step, answer: Answer) -> Response:
@@ -485,7 +428,7 @@ class Walk:
                         step.record_failure(exchange, error)
                         error = ComponentFailed(step, "past the deadline of on_settle", error)
                     failed = failed or (None if step.allow else error)
-        self._record_receipt()
+        record_receipt(self.exchange)
         if failed is not None and exchange.ended != "cancelled":
             raise component_refusal(failed)
 
@@ -494,7 +437,7 @@ class Walk:
         exchange = self.exchange
         if not self.plan.on_settle:
             exchange.settled = True
-            self._record_receipt()
+            record_receipt(self.exchange)
             return
         task = asyncio.get_running_loop().create_task(self._settle_quietly())
         while not task.done():
@@ -509,33 +452,6 @@ class Walk:
             await self.settle()
         except MeshError as error:
             log.warning("settle_failed exchange=%s error=%s", self.exchange.id, type(error).__name__)
-
-    def _record_receipt(self) -> None:
-        exchange = self.exchange
-        attempts = exchange.attempts
-        target = attempts[-1].target if attempts else None
-        principal = exchange.principal
-        usage = exchange.usage
-        cost = exchange.fact("cost")
-        now = time.monotonic()
-        first = exchange.first_token_at
-        parent = exchange.parent
-        receipt = exchange.receipt = Receipt(
-            exchange.id, self.pipeline.host.clock.now(), principal.tenant if principal else "", principal.subject if principal else "",
-            exchange.operation, exchange.dialect.name, target.model if target else "", target.provider if target else "",
-            exchange.status, exchange.ended, exchange.code, len(attempts), usage.input_tokens, usage.output_tokens, usage.cached_tokens,
-            usage.reasoning_tokens, usage.estimated, cost if isinstance(cost, int) else None,
-            exchange.request is not None and exchange.request.stream, (first - exchange.started) * 1000 if first is not None else None,
-            (now - exchange.started) * 1000, "replay" if exchange.replay_of else exchange.purpose,
-            parent.id if parent is not None else exchange.replay_of, _tried(attempts),
-        )  # fmt: skip
-        if exchange.replay_of:
-            return
-        try:
-            self.pipeline.host.ledger.record(receipt)
-        except MeshError as error:
-            self.pipeline.host.component_errors.inc(("ledger", "record"))
-            log.error("receipt_not_recorded exchange=%s error=%s", exchange.id, type(error).__name__)
 
     def end(self) -> None:
         """``on_end``: exactly once and last; a failure is counted and logged."""
@@ -561,17 +477,9 @@ class Walk:
             given = await self._request_steps(self.plan.on_request)
         if given is not None:
             return given[1]
-        targets = await self.route()
+        targets = await routed(self.exchange)
         await self._join()
         return targets
-
-
-def _tried(attempts: Sequence[Attempt]) -> tuple[Tried, ...]:
-    return tuple(
-        Tried(a.target.name, o.kind, o.http_status, o.duration_s * 1000)
-        for a in attempts
-        if (o := a.outcome) is not None
-    )
 
 
 def _content_type(exchange: Exchange) -> bytes:

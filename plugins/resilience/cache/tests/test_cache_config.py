@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lmg import OrderError
+from lmg.errors import OrderError
 from lmg.testing import check_component
 from lmg_cache import Cache, Idempotency
 from lmg_cache.config import CacheConfig, IdempotencyConfig

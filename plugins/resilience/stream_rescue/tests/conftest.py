@@ -1,4 +1,4 @@
-"""Six ways in which an upstream can break a stream off, and a gateway in front of several such upstreams."""
+"""Seven ways in which an upstream can break a stream off, and a gateway in front of several such upstreams."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def malformed_chunk(upstream: ScriptedUpstream, events: Sequence[bytes]) -> None
     upstream.raw(_HEAD, *(b"%x\r\n%b\r\n" % (len(event), event) for event in events), b"no size\r\n")
 
 
+def torn_event(upstream: ScriptedUpstream, events: Sequence[bytes]) -> None:
+    upstream.stream(*events, b'data: {"choices": [{"index": 0, "del\n\n')
+
+
 def missing_end(upstream: ScriptedUpstream, events: Sequence[bytes]) -> None:
     upstream.stream(*events)
 
@@ -44,7 +48,7 @@ def error_event(upstream: ScriptedUpstream, events: Sequence[bytes]) -> None:
 
 
 WAYS = {
-    "cut": cut, "reset": reset, "stall": stall, "malformed chunk": malformed_chunk, "missing end": missing_end,
+    "cut": cut, "reset": reset, "stall": stall, "malformed chunk": malformed_chunk, "torn event": torn_event, "missing end": missing_end,
     "error event": error_event,
 }  # fmt: skip
 

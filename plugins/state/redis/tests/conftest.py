@@ -27,16 +27,20 @@ START_S = 20.0
 Counters = Callable[..., Awaitable[RedisCounters]]
 
 
+def absent(reason: str) -> None:
+    """In CI a missing tool is a failure; elsewhere the reason is shown."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def server_binary() -> str:
-    """In CI a missing server is a failure; elsewhere the reason is shown."""
+    """The server to test with."""
     found = (
         os.environ.get("LMG_REDIS_SERVER") or shutil.which("redis-server") or shutil.which("valkey-server")
     )
     if found is None:
-        reason = "redis-server is not installed (apt-get install redis-server): lmg-redis is not tested"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent("redis-server is not installed (apt-get install redis-server): lmg-redis is not tested")
     assert found is not None
     return found
 

@@ -9,10 +9,13 @@ import time
 
 import pytest
 
+from lmg import Host
+from lmg.server.process import new_loop
 from lmg.services import Limit, Settle, Take
 from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import check_counter_store
 from lmg.testing.counters import STEADY_S, check_all_or_nothing, check_exact
+from lmg_redis import RedisCounters
 
 from .conftest import Counters, RedisServer
 
@@ -28,6 +31,19 @@ async def test_it_is_one_over_a_unix_socket_in_another_database(
     store = await counters(f"unix://{redis_server.socket}?db=3")
     await check_counter_store(store, seed=7)
     assert redis_server.stored() == set(), "something was written to database 0"
+
+
+def test_it_is_one_on_the_gateway_s_own_loop(redis_server: RedisServer) -> None:
+    async def run() -> None:
+        config = RedisCounters.Config.model_validate({"url": redis_server.url, "timeout_ms": 2000})
+        store = RedisCounters(config, Host(), "redis")
+        await store.start()
+        await check_counter_store(store, seed=11)
+        await store.stop()
+        await store.host.aclose()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
 
 async def test_everything_is_shared_with_other_processes(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmg.server.process import new_loop
 from lmg_redis.config import Address
 from lmg_redis.connection import Connection, connected, pack
 from lmg_redis.errors import StoreError
@@ -105,22 +108,40 @@ async def test_an_answer_that_is_late_ends_the_connection_and_all_that_wait() ->
             connection.call(pack(("PING",)))
 
 
-async def test_a_loop_that_was_busy_reads_first_and_judges_then() -> None:
+@pytest.mark.parametrize("new", [asyncio.new_event_loop, new_loop], ids=["asyncio", "the gateway's"])
+def test_a_loop_that_was_busy_reads_first_and_judges_then(
+    new: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
     """What arrived in time is not late because this process was."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(b"+PONG\r\n" * data.count(b"PING"))
+    def serve(listening: socket.socket) -> None:
+        there, _ = listening.accept()
+        with there:
+            while data := there.recv(65536):
+                there.sendall(b"+PONG\r\n" * data.count(b"PING"))
 
-    async with connection_to(serve, timeout_s=0.03) as (connection, lost):
-        for _ in range(3):
+    async def run(port: int) -> None:
+        lost: Lost = []
+        connection = await connected(
+            Address("127.0.0.1", port, "", 0, False),
+            None,
+            lambda: Connection(timeout_s=0.05, max_in_flight=9, on_lost=lambda _, why: lost.append(why)),
+        )
+        for _ in range(5):
             call = connection.call(pack(("PING",)))
-            while connection._out:
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)  # the server has read and answered, or is about to
-            time.sleep(0.05)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it is on its way
+            time.sleep(0.1)
             assert await call == b"PONG"
         assert lost == []
+        connection.close(StoreError("down", "the test is over"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        with asyncio.Runner(loop_factory=new) as runner:
+            runner.run(run(listening.getsockname()[1]))
+        server.join(10)
 
 
 @pytest.mark.parametrize("garbage", [b"hello\r\n", b":1\r\n:2\r\n", b"$x\r\n"])

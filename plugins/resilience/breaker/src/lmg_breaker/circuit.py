@@ -43,8 +43,10 @@ HALF_OPEN: Final = 1
 OPEN: Final = 2
 STATES: Final = ("closed", "half_open", "open")
 """The names of the states, by their number: the value of the gauge ``llm_breaker_state``."""
-FORGET_AFTER: Final = 5
-"""So many slow probes in a row are no trouble but the target's new pace."""
+SLOW_PROBES: Final = 2
+"""So many unusually slow probes, one after the other, open it again."""
+FORGET_AFTER: Final = 8
+"""The so many-th time that this happens (after ten minutes and more, as open times grow) it is the target's new pace."""
 _NO_ERA: Final = -1
 
 
@@ -84,7 +86,7 @@ class Circuit:
     """
 
     __slots__ = (
-        "_changed", "_era", "_growth", "_held_until", "_passed", "_random", "_rules", "_slow_probes", "evidence", "hold_s",
+        "_changed", "_era", "_growth", "_held_until", "_passed", "_random", "_rules", "_slow_probes", "_slow_returns", "evidence", "hold_s",
         "label", "name", "open_until", "passing", "probe", "reason", "since", "state", "waiting", "why",
     )  # fmt: skip
 
@@ -110,6 +112,7 @@ class Circuit:
         self._held_until = 0.0
         self._passed = 0
         self._slow_probes = 0
+        self._slow_returns = 0
         heal, jitter = rules.heal_s, rules.jitter
         self._growth = {
             "failure": Backoff(rules.open_s, rules.max_open_s, heal, jitter),
@@ -251,12 +254,15 @@ class Circuit:
 
     def _look_at_waiting(self, now: float) -> None:
         evidence = self.evidence
-        limits = (evidence.patience_s(False), evidence.patience_s(True))
+        limits = (evidence.patience_s(streamed=False), evidence.patience_s(streamed=True))
         shortest, late = min(limits), 0
         for call, begun in self.waiting.items():
             if now - begun <= shortest:
                 break
-            late += call.first_byte_at is None and now - begun > limits[call.stream]
+            if call.first_byte_at is not None:
+                late = 0  # a later call was answered: those before it are slow each on its own account
+            else:
+                late += now - begun > limits[call.stream]
         if late:
             reason = evidence.stalled(now, late)
             if reason is not None:
@@ -302,14 +308,21 @@ class Circuit:
 
     # -- transitions --------------------------------------------------------------------------
     def _probed(self, now: float, latency_s: float | None, streamed: bool) -> None:
+        """A probe was answered; how fast, decides what that is worth."""
         pace = self.evidence.pace(latency_s, streamed)
-        if pace != "usual" and self.soft:
+        if pace != "usual":
             self._slow_probes += 1
-            if pace == "slow" or self._slow_probes < FORGET_AFTER:
+            if pace == "unusual" and self._slow_probes < SLOW_PROBES:
+                self.probe = None  # one answer may be late by chance: the next one decides
+                return
+            self._slow_returns += 1
+            if pace == "slow" or self._slow_returns < FORGET_AFTER:
+                # It answers, so it can be had where there is nothing better; but it is not well again.
                 self._open(now, SLOW)
                 return
             self.evidence.forget_latency()
         self.probe = None
+        self._slow_probes = 0
         self._passed += 1
         if self._passed >= self._rules.probes_to_close:
             self._enter(CLOSED, now, "probes")
@@ -344,7 +357,7 @@ class Circuit:
         if state == CLOSED:
             self.passing = Permit(self._era)
             self.reason = None
-            self._slow_probes = 0
+            self._slow_returns = 0
         if state != HALF_OPEN:
-            self._passed = 0
+            self._passed = self._slow_probes = 0
         self._changed(self, before, why)

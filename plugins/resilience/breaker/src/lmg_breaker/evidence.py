@@ -39,8 +39,8 @@ class Evidence(Protocol):
     def failed(self, now: float) -> Reason | None:
         """Counts a failure."""
 
-    def stalled(self, now: float, waiting: int) -> Reason | None:
-        """Judges ``waiting`` calls that have had no answer for too long; counts nothing."""
+    def stalled(self, now: float, late: int) -> Reason | None:
+        """Judges that the last ``late`` calls which should have been answered by now were not; counts nothing."""
 
     def pace(self, latency_s: float | None, streamed: bool) -> Pace:
         """How fast that was."""
@@ -58,11 +58,12 @@ class Evidence(Protocol):
 class TargetEvidence:
     """The rules for a target: failures in a row, shares of a window, and both against the target's own baseline."""
 
-    __slots__ = ("_rules", "baseline", "row", "window")
+    __slots__ = ("_in_time_at", "_rules", "baseline", "row", "window")
     times_out = True
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+        self._in_time_at = -math.inf
         self.row = 0
         self.baseline = Baseline(
             rules.baseline_calls, rules.adaptive_slow_factor, rules.adaptive_slow_floor_s
@@ -85,6 +86,7 @@ class TargetEvidence:
         slow = latency_s > self._rules.slow_call_s
         unusual = latency_s > self.baseline.limits[streamed]
         if not (slow or unusual):
+            self._in_time_at = now
             return None
         window.slow += slow
         bucket.slow += slow
@@ -126,15 +128,10 @@ class TargetEvidence:
         known = self.baseline
         return known.sure and deviation(hits, calls, usual, known.calls) >= self._rules.adaptive_sensitivity
 
-    def stalled(self, now: float, waiting: int) -> Reason | None:
-        window = self.window
-        window.at(now)
-        calls = window.calls + waiting
-        if self._rules.slow_call_s < math.inf:
-            late = self._slowness(calls, window.slow + waiting, 0)
-        else:
-            late = self._slowness(calls, 0, window.unusual + waiting)
-        return STALLED if late is not None else None
+    def stalled(self, now: float, late: int) -> Reason | None:
+        patience_s = min(self.patience_s(streamed=False), self.patience_s(streamed=True))
+        too_long = now - self._in_time_at > patience_s
+        return STALLED if too_long and late >= min(self._rules.consecutive, self._rules.min_calls) else None
 
     def pace(self, latency_s: float | None, streamed: bool) -> Pace:
         if latency_s is None:
@@ -173,7 +170,7 @@ class KeyEvidence:
         self.row += 1
         return CREDENTIAL if self.row >= self._to_open else None
 
-    def stalled(self, now: float, waiting: int) -> Reason | None:
+    def stalled(self, now: float, late: int) -> Reason | None:
         return None
 
     def pace(self, latency_s: float | None, streamed: bool) -> Pace:
