@@ -109,10 +109,15 @@ BREAKS = [
 
 @asynccontextmanager
 async def gateway(
-    count: int, *, script: Callable[[ScriptedUpstream], None], pipeline: list[Any], bad: int | None = None
+    count: int,
+    *,
+    script: Callable[[ScriptedUpstream], None],
+    pipeline: list[Any],
+    bad: int | None = None,
+    limits: dict[str, int] = LIMITS,
 ) -> AsyncIterator[tuple[Harness, list[ScriptedUpstream]]]:
     names = [f"t{n}" for n in range(count)]
-    upstreams = {name: {**LIMITS, "priority": n} for n, name in enumerate(names)}
+    upstreams = {name: {**limits, "priority": n} for n, name in enumerate(names)}
     async with Harness({"pipeline": pipeline}, upstreams=upstreams) as running:
         all_ = [running.upstreams[name] for name in names]
         for upstream in all_[: count - 1 if bad is None else bad]:
@@ -247,7 +252,10 @@ async def test_a_single_target_is_tried_again_within_the_budget_and_no_more() ->
         {"retry": {"max_retries": 2, "base_ms": 1}},
         {"breaker": {"consecutive": 50}},
     ]
-    async with gateway(1, script=lambda upstream: None, pipeline=pipeline) as (running, [upstream]):
+    async with gateway(1, script=lambda upstream: None, pipeline=pipeline, limits={}) as (
+        running,
+        [upstream],
+    ):
         upstream.reply({"error": {"message": "no"}}, status=503)
         upstream.reply(chat_body(WELL))
         assert (await running.chat()).text == WELL

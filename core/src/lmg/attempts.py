@@ -57,12 +57,25 @@ class Attempts:
         Raises:
             Refusal: none was, or a component refused.
         """
+        exchange = self._exchange
         left = deque(targets)
         target = left.popleft()
         failed: UpstreamError | None = None
         while True:
             scope = self._begin(target)
-            answer = await self._try(scope)
+            # Each attempt counts what it uses itself; of one that broke off while its answer was held, that is no little.
+            spent, exchange.usage = exchange.usage, Usage()
+            exchange.written = ""
+            answer: Response | OpenStream | Skip | UpstreamError | None = None
+            try:
+                answer = await self._try(scope)
+            finally:
+                if not isinstance(answer, OpenStream):
+                    exchange.usage = _together(spent, exchange.usage)
+            if isinstance(answer, OpenStream):
+                answer.spent = spent if spent.input_tokens or spent.output_tokens else None
+                return answer
+            assert answer is not None
             if not isinstance(answer, Skip | UpstreamError):
                 return answer
             if isinstance(answer, UpstreamError):
@@ -80,7 +93,10 @@ class Attempts:
         None where nobody asks for one, or where none can be had.
         """
         exchange = self._exchange
-        attempt, failed, before = broken.attempt, error, broken
+        attempt, before = broken.attempt, broken
+        failed: UpstreamError | Skip = error
+        if broken.finished:
+            exchange.written = None  # what followed the end of the text would be another answer
         while exchange.dialect.resumable:
             decision = await self._ask(self._failure(attempt, failed, deque()))
             if not isinstance(decision, Resume):
@@ -104,7 +120,7 @@ class Attempts:
                 answer.spent = spent
                 return answer
             assert isinstance(answer, UpstreamError | Skip)
-            failed = answer if isinstance(answer, UpstreamError) else failed
+            failed = answer
         return None
 
     def _begin(self, target: Target) -> Scope:
@@ -180,17 +196,26 @@ class Attempts:
                     await stream.open(walk, limit)
                     return stream
         except TimeoutError:
-            await _abandon(stream, reply)
+            if await self._abandon(stream, reply):
+                raise UpstreamError("stream", "timeout", "no event in time, or past the deadline") from None
             raise UpstreamError(
                 "first_token" if streamed else "answer", "timeout", f"over {limit_s:.1f} s"
             ) from None
         except BaseException:
-            await _abandon(stream, reply)
+            await self._abandon(stream, reply)
             raise
         answer = self._whole(reply, attempt, wire)
         attempt.first_byte_at = time.monotonic()
         await scope.close(Outcome("complete", http_status=reply.status))
         return answer
+
+    async def _abandon(self, stream: OpenStream | None, reply: Reply | None) -> bool:
+        """Gives up what was had of an answer; whether it had begun."""
+        begun = stream is not None and stream.abandon(self._walk)
+        closer = getattr(reply.chunks, "aclose", None) if reply is not None else None
+        if closer is not None:
+            await closer()
+        return begun
 
     async def _counted(self, scope: Scope) -> Response:
         """An estimate of the request's tokens, where the upstream has no way to ask."""
@@ -299,17 +324,16 @@ class Attempts:
         return await self._walk.review_refusal(refusal)
 
 
-async def _abandon(stream: OpenStream | None, reply: Reply | None) -> None:
-    if stream is not None and not stream.spliced:
-        stream.chain.close()
-    closer = getattr(reply.chunks, "aclose", None) if reply is not None else None
-    if closer is not None:
-        await closer()
-
-
 def _passed(reply: Reply, attempt: Attempt) -> list[tuple[bytes, bytes]]:
     headers = [(k, v) for k, v in reply.headers if k in PASSED or k.startswith(PASSED_PREFIXES)]
     if attempt.ignored:
         names = ", ".join(attempt.ignored[:MAX_IGNORED])
         headers.append((b"x-lmg-ignored-fields", _NOT_IN_A_HEADER.sub("?", names).encode()))
     return headers
+
+
+def _together(spent: Usage, used: Usage) -> Usage:
+    """Both; what used nothing makes no count an estimate."""
+    if not (spent.input_tokens or spent.output_tokens):
+        return used
+    return spent.plus(used) if used.input_tokens or used.output_tokens else spent

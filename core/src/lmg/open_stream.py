@@ -16,7 +16,6 @@ from .dialects.wire import Codec, StreamFault
 from .errors import Refusal, Stage, UpstreamError
 from .exchange import Attempt, Exchange, Outcome, Usage
 from .failures import StatusFailure, fault_of
-from .jsontext import JsonTextError
 from .provider import ProviderConfig, Reply
 from .scope import Scope
 from .sse import EventSplitter, SseEvent
@@ -52,8 +51,8 @@ class OpenStream:
     """
 
     __slots__ = (
-        "_chunks", "_dialect", "_fault", "_hide_usage", "_keeps_text", "_opened", "_opening", "_pending", "_reply", "_scope",
-        "_splitter", "_stall_s", "chain", "deltas", "headers", "spent", "spliced", "terminal",
+        "_aside", "_chunks", "_dialect", "_fault", "_hide_usage", "_keeps_text", "_opened", "_opening", "_pending", "_reply", "_scope",
+        "_splitter", "_stall_s", "chain", "deltas", "finished", "headers", "spent", "spliced", "terminal",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +76,8 @@ class OpenStream:
         self._opened = False
         self._opening: list[StreamEvent] = []
         self._pending: list[bytes] = []
+        # What is no part of the answer waits with it where the filters hold all of it: it must not be what commits.
+        self._aside: list[bytes] = []
         self.headers = headers
         self._keeps_text = exchange.pipeline.keeps_text
         self.spent: Usage | None = None
@@ -84,6 +85,7 @@ class OpenStream:
         self.spliced = before is not None
         self.chain: FilterChain = FilterChain(exchange, ()) if before is None else before.chain
         self.deltas = 0
+        self.finished = False
         self.terminal = b""
 
     @property
@@ -126,10 +128,7 @@ class OpenStream:
             if kind == "delta" and _torn(sse):
                 raise self._torn_event()
             if self._keeps_text and kind in ("delta", "finish"):
-                try:
-                    self._keep_text(walk.exchange, StreamEvent(self._dialect, sse, kind))
-                except JsonTextError:
-                    raise self._torn_event() from None
+                self._keep_text(walk.exchange, sse)
             if kind == "delta" and self._opened:
                 chain = self.chain
                 if not chain:
@@ -147,7 +146,8 @@ class OpenStream:
         """Every event but a delta on the fast path."""
         if kind == "other":
             if self._opened:
-                self._pending.append(sse.raw)
+                (self._aside if self._all_held(walk) else self._pending).append(sse.raw)
+                del self._aside[MAX_OPENING:]
             elif len(self._opening) < MAX_OPENING:
                 self._opening.append(StreamEvent(self._dialect, sse, kind))
             return
@@ -178,28 +178,43 @@ class OpenStream:
             self._opening = []
         if kind == "delta":
             self.deltas += 1
+        elif kind == "finish":
+            self.finished = True
         if kind == "done":
             for untold in self.chain.untold(event):
                 await self._pass(untold)
             for last in await self.chain.finish():
                 self._pending.append(last.raw)
+            self._pending += self._aside
             self.terminal = self.chain.out(event).raw
         elif kind != "usage":
             await self._pass(event)
         elif not self._hide_usage:
+            if self._all_held(walk):
+                # It says that the answer is complete, and that is not known before the terminal event.
+                self._aside.append(sse.raw)
+                return
             if self.chain:
                 # Held text must not come after the usage event, which says that the answer is complete.
                 for last in await self.chain.finish():
                     self._pending.append(last.raw)
             self._pending.append(sse.raw)
 
-    @staticmethod
-    def _keep_text(exchange: Exchange, event: StreamEvent) -> None:
+    def _all_held(self, walk: Walk) -> bool:
+        """Whether the filters have let nothing go yet of an answer that has begun."""
+        return bool(self.chain) and not self._pending and not walk.exchange.committed
+
+    def _keep_text(self, exchange: Exchange, sse: SseEvent) -> None:
         """Keeps the answer's text as the upstream sent it, for whoever may have it continued elsewhere."""
-        for delta in event.deltas:
-            if exchange.written is not None and delta.role == "assistant" and delta.format == "text":
+        try:
+            # Not strictly: whoever reviews the event reads it so.
+            value = orjson.loads(sse.data or b"null")
+        except orjson.JSONDecodeError:
+            raise self._torn_event() from None
+        for delta in self._dialect.deltas(value):
+            if exchange.written is not None and delta.role == "assistant" and delta.path[-1] == "content":
                 exchange.written += delta.text
-            else:  # reasoning, a call of a tool: nothing that another model could go on from
+            else:  # reasoning, a call of a tool, a citation: nothing that another model could go on from
                 exchange.written = None
         if exchange.written is not None and len(exchange.written) > MAX_WRITTEN:
             exchange.written = None
@@ -318,6 +333,14 @@ class OpenStream:
             await walk._commit_stream(self.headers)
         await walk._write(data)
         limit.active = True
+
+    def abandon(self, walk: Walk) -> bool:
+        """Before commit: counts what an answer has used that is given up; whether there was one."""
+        if self._opened:
+            self._estimate(walk)
+        if not self.spliced:
+            self.chain.close()
+        return self._opened
 
     async def fail(self, walk: Walk, refusal: Refusal | None, error: UpstreamError | None) -> None:
         """Ends the attempt of a stream that broke (``error``) or that a component refused (``refusal``)."""

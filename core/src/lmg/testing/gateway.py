@@ -162,8 +162,8 @@ class Harness:
         self._host = host
         self._client_tls = tls
         self.upstream = ScriptedUpstream()
-        self._settings = dict(upstreams or {})
-        self.upstreams = {name: ScriptedUpstream() for name in self._settings}
+        self._each_upstream = dict(upstreams or {})
+        self.upstreams = {name: ScriptedUpstream() for name in self._each_upstream}
         self.exchanges: list[Exchange] = []
         self.process: Process
         self._reading: list[RawClient] = []
@@ -186,12 +186,12 @@ class Harness:
     def read(self, mesh: Mapping[str, Any]) -> Any:
         """The checked blueprint of ``mesh``, with the harness's own provider and observer."""
         whole = dict(mesh)
-        if self._settings:
+        if self._each_upstream:
             whole["providers"] = {
                 f"scripted/{name}": {
                     "endpoint": self.upstreams[name].url, "models": self._models, **self._provider, **settings,
                 }
-                for name, settings in self._settings.items()
+                for name, settings in self._each_upstream.items()
             }  # fmt: skip
         elif "providers" not in whole:
             whole["providers"] = {

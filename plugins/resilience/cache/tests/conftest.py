@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pytest
 from lmg import Component, Deny, Exchange, HttpProvider, Principal, Response, Slot, StreamEvent, StreamFilter
 from lmg.component import Facts
 from lmg.dialects.anthropic_messages import AnthropicMessages
+from lmg.dialects.openai_audio import OpenAITranscription
 from lmg.dialects.openai_chat import OpenAIChat
 from lmg.dialects.openai_responses import OpenAIResponses
 from lmg.testing import ChatAnswer, Harness, chat_body, chat_events
@@ -24,8 +26,9 @@ class Native(HttpProvider):
     wires: ClassVar[Any] = {
         **HttpProvider.wires,
         "chat": (OpenAIChat(), AnthropicMessages(), OpenAIResponses()),
+        "transcription": (OpenAITranscription(),),
     }
-    operations = frozenset({"chat", "embeddings"})
+    operations = frozenset({"chat", "embeddings", "transcription"})
     forwarded = frozenset({b"x-variant"})
 
 
@@ -115,6 +118,9 @@ CLASSES: dict[str, Any] = {
     "who": Who, "within": Within, "mask": Mask, "forbid": Forbid, "cache": Cache, "idempotency": Idempotency,
 }  # fmt: skip
 ROUTE = {"model": "*"}
+ADMIN = {"x-tenant": "acme", "x-scopes": "admin"}
+CUT = {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": "length"}
+"""A choice that ended at its limit of tokens."""
 
 
 def cached(*above: Any, **settings: Any) -> dict[str, Any]:
@@ -133,6 +139,41 @@ def gateway_of(mesh: dict[str, Any], **more: Any) -> Harness:
 def said(answer: ChatAnswer) -> str:
     """What the cache has done."""
     return answer.headers.get("x-lmg-cache", "")
+
+
+def control(value: str) -> dict[str, str]:
+    return {"cache-control": value}
+
+
+def key(name: str = "k1") -> dict[str, str]:
+    return {"idempotency-key": name}
+
+
+def replayed(answer: ChatAnswer) -> bool:
+    """Whether a repeat was given the first answer."""
+    return answer.headers.get("idempotent-replayed") == "true"
+
+
+def told(gateway: Harness, name: str) -> dict[tuple[str, ...], float]:
+    """The series of a metric."""
+    family: Any = next(one for one in gateway.host.metrics.families() if one.name == name)
+    return dict(family.series)
+
+
+def component(gateway: Harness, name: str) -> Any:
+    """The listed component of that name."""
+    return next(one for listed, one in gateway.process.gateway.pipeline.listed if listed.name == name)
+
+
+def raw(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for something that happens on a socket or in a task."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 def of(tenant: str, **more: str) -> dict[str, str]:
@@ -264,7 +305,7 @@ def responses_events(*texts: str, status: str = "completed", done: bool = True) 
     return named([value | {"sequence_number": n} for n, value in enumerate(values)])
 
 
-HI = [{"role": "user", "content": "hi"}]
+HI: Any = [{"role": "user", "content": "hi"}]
 CHAT = Spoken("/v1/chat/completions", {"messages": HI}, chat_body, chat_events)
 MESSAGES = Spoken(
     "/v1/messages",

@@ -9,10 +9,7 @@ import pytest
 
 from lmg.testing import Wait, chat_body
 
-from .conftest import cached, gateway_of, of, said
-from .test_coalescing import _raw
-
-ADMIN = of("acme", scopes="admin")
+from .conftest import ADMIN, cached, component, gateway_of, of, raw, said
 
 
 async def purge(gateway: Any, body: Any) -> Any:
@@ -34,7 +31,10 @@ async def test_stats_tell_requests_and_room() -> None:
     [
         ({"tenant": "acme"}, {("acme", "a"): "miss", ("acme", "b"): "miss", ("rival", "a"): "hit"}),
         ({"model": "a*"}, {("acme", "a"): "miss", ("acme", "b"): "hit", ("rival", "a"): "miss"}),
-        ({"tenant": "acme", "model": "a"}, {("acme", "a"): "miss", ("acme", "b"): "hit", ("rival", "a"): "hit"}),
+        (
+            {"tenant": "acme", "model": "a"},
+            {("acme", "a"): "miss", ("acme", "b"): "hit", ("rival", "a"): "hit"},
+        ),
         ({}, {("acme", "a"): "miss", ("acme", "b"): "miss", ("rival", "a"): "miss"}),
     ],
     ids=["tenant", "model", "both", "all"],
@@ -52,7 +52,7 @@ async def test_a_purge_forgets_what_it_names(body: Any, left: dict[tuple[str, st
 async def test_what_was_asked_before_a_purge_is_not_kept_after_it() -> None:
     async with gateway_of(cached()) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         before = asyncio.ensure_future(gateway.chat("hello"))
         await gateway.upstream.arrival(1)
         await purge(gateway, {})
@@ -81,5 +81,4 @@ async def test_many_purges_stay_few_marks() -> None:
     async with gateway_of(cached()) as gateway:
         for n in range(100):
             await purge(gateway, {"tenant": f"t{n}"})
-        (cache,) = [one for listed, one in gateway.process.gateway.pipeline.listed if listed.name == "cache"]
-        assert len(cache._purges) <= 64  # type: ignore[attr-defined]
+        assert len(component(gateway, "cache")._purges) <= 64

@@ -11,17 +11,20 @@ from lmg.testing import VirtualClock, chat_body, chat_events
 
 from .conftest import (
     CHAT,
+    CUT,
     MESSAGES,
     RESPONSES,
     Spoken,
     cached,
     calls,
+    control,
     every_dialect,
     gateway_of,
     messages_events,
     of,
     responses_events,
     said,
+    told,
 )
 
 # -- hits -----------------------------------------------------------------------------------------
@@ -233,7 +236,6 @@ TOOLS = {
     "message": {"role": "assistant", "content": None, "tool_calls": [CALL]},
     "finish_reason": "tool_calls",
 }
-CUT = {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": "length"}
 FILTERED = CUT | {"finish_reason": "content_filter"}
 EMPTY = CUT | {"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
 
@@ -387,10 +389,6 @@ async def test_a_streamed_call_of_a_tool_is_kept_whole_where_a_route_says_so() -
 # -- Cache-Control --------------------------------------------------------------------------------
 
 
-def control(value: str) -> dict[str, str]:
-    return {"cache-control": value}
-
-
 async def test_no_store_neither_reads_nor_stores() -> None:
     async with gateway_of(cached()) as gateway:
         assert said(await gateway.chat("hello", headers=control("no-store"))) == "bypass"
@@ -446,11 +444,6 @@ async def test_shadow_counts_and_answers_nothing() -> None:
         assert [said(one) for one in answers] == ["", ""] and calls(gateway) == 2
         await gateway.ended(2)
         assert told(gateway, "llm_cache_requests_total") == {("miss",): 1, ("hit",): 1}
-
-
-def told(gateway: Any, name: str) -> dict[tuple[str, ...], float]:
-    family = next(one for one in gateway.host.metrics.families() if one.name == name)
-    return dict(family.series)
 
 
 async def test_metrics_tell_requests_and_what_is_kept() -> None:

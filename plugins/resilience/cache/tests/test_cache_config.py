@@ -13,7 +13,7 @@ from lmg.testing import check_component
 from lmg_cache import Cache, Idempotency
 from lmg_cache.config import CacheConfig, IdempotencyConfig
 
-from .conftest import ROUTE, Who, cached, gateway_of
+from .conftest import ROUTE, Who, cached, gateway_of, key
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,10 @@ from .conftest import ROUTE, Who, cached, gateway_of
         ({"routes": [{"model": "*", "operation": []}]}, "at least 1"),
         ({"routes": [{"model": "*", "operation": ["speech"]}]}, "chat"),
         ({"routes": [{"model": "*", "ttl_s": 0}]}, "greater than 0"),
-        ({"routes": [{"model": "*"}, {"model": "gpt-*", "operation": ["chat"]}]}, r"routes\[1\] is never reached"),
+        (
+            {"routes": [{"model": "*"}, {"model": "gpt-*", "operation": ["chat"]}]},
+            r"routes\[1\] is never reached",
+        ),
         ({"routes": [{"model": "a"}, {"model": "a"}]}, r"routes\[1\] is never reached"),
         ({"max_bytes": 2**20, "max_entry_bytes": 2**21}, "no answer of that size would fit"),
         ({"max_bytes": 2**20, "max_entry_bytes": 2**20, "shared": True}, "half of max_bytes"),
@@ -57,18 +60,34 @@ async def test_a_cache_above_a_guard_is_said_aloud(caplog: pytest.LogCaptureFixt
         async with gateway_of({"pipeline": ["who", {"cache": {"routes": [ROUTE]}}, "mask"]}) as gateway:
             await gateway.chat("hello")
             await gateway.chat("hello again")
-    assert [one.getMessage() for one in caplog.records] == ["cache_not_last component=cache below=mask"]
+    assert [one.getMessage() for one in caplog.records] == [
+        "answers_kept_above_guards component=cache below=mask"
+    ]
+
+
+async def test_so_is_idempotency(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "lmg"):
+        async with gateway_of(
+            {"pipeline": ["who", "idempotency", "mask", {"cache": {"routes": [ROUTE]}}]}
+        ) as gateway:
+            for n in range(2):
+                await gateway.chat("hello", headers=key(f"k{n}"))
+    assert [one.getMessage() for one in caplog.records] == [
+        "answers_kept_above_guards component=idempotency below=mask"
+    ]
 
 
 async def test_a_cache_at_its_place_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lmg"):
         async with gateway_of(cached("mask", "idempotency")) as gateway:
-            await gateway.chat("hello")
+            await gateway.chat("hello", headers=key())
     assert not caplog.records
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"routes": [ROUTE]}, {"routes": [ROUTE], "shared": True}], ids=["off", "memory", "shared"]
+    "settings",
+    [{}, {"routes": [ROUTE]}, {"routes": [ROUTE], "shared": True}],
+    ids=["off", "memory", "shared"],
 )
 async def test_cache_conforms(settings: dict[str, Any]) -> None:
     await check_component(lambda: (Cache, settings), above=[("who", Who)])

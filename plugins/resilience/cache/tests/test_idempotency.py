@@ -8,36 +8,31 @@ from typing import Any
 
 import pytest
 
-from lmg import Host
-from lmg.services.memory_counters import MemoryCounters
-from lmg.testing import ChatAnswer, Harness, VirtualClock, Wait, chat_body, chat_events
+from lmg.testing import Harness, VirtualClock, Wait, chat_body, chat_events
 
-from .conftest import CHAT, ROUTE, Spoken, calls, every_dialect, gateway_of, idempotent, of, said
-from .test_cache import told
-from .test_coalescing import _raw
-
-
-def key(name: str = "k1") -> dict[str, str]:
-    return {"idempotency-key": name}
-
-
-def replayed(answer: ChatAnswer) -> bool:
-    return answer.headers.get("idempotent-replayed") == "true"
-
-
-def part_of(gateway: Harness) -> Any:
-    return next(one for listed, one in gateway.process.gateway.pipeline.listed if listed.name == "idempotency")
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
+from .conftest import (
+    CHAT,
+    CUT,
+    ROUTE,
+    Spoken,
+    calls,
+    component,
+    every_dialect,
+    gateway_of,
+    idempotent,
+    key,
+    of,
+    raw,
+    replayed,
+    said,
+    told,
+    until,
+)
 
 
 async def waiting(gateway: Harness, count: int) -> None:
     """Waits until ``count`` repeats wait for a first one."""
-    part = part_of(gateway)
+    part = component(gateway, "idempotency")
     await until(lambda: sum(claim.waiting for claim in part._claims.values()) == count)
 
 
@@ -81,7 +76,9 @@ async def test_without_a_key_every_request_is_a_call() -> None:
 @pytest.mark.parametrize("change", ["body", "bytes", "path"])
 async def test_a_key_with_another_request_is_refused(change: str) -> None:
     async with gateway_of(idempotent()) as gateway:
-        body = _raw({"model": "test-model", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5})
+        body = raw(
+            {"model": "test-model", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+        )
         await gateway.request(body, headers=key())
         other = {"body": body.replace(b"hello", b"bye"), "bytes": body + b" ", "path": body}[change]
         path = "/v1/messages" if change == "path" else "/v1/chat/completions"
@@ -158,24 +155,39 @@ async def test_a_kept_answer_of_the_cache_is_the_first_answer_too() -> None:
         assert len(await gateway.host.ledger.recent()) == 2
 
 
+def form(boundary: str, language: str) -> dict[str, Any]:
+    parts = [("model", "test-model"), ("language", language)]
+    text = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in parts
+    )
+    text += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--{boundary}--\r\n'
+    kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    return {"body": text.encode(), "path": "/v1/audio/transcriptions", "headers": key() | kind}
+
+
 async def test_a_form_is_the_same_whatever_boundary_it_is_sent_with() -> None:
     """Clients draw a new boundary for each try."""
-
-    def form(boundary: str, language: str) -> dict[str, Any]:
-        parts = [("model", "test-model"), ("language", language)]
-        text = "".join(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in parts
-        )
-        text += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--{boundary}--\r\n'
-        kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
-        return {"body": text.encode(), "path": "/v1/audio/transcriptions", "headers": key() | kind}
-
-    provider = {"operations": {"test-model": ["transcription"]}}
     async with gateway_of(idempotent()) as gateway:
-        del provider
-        statuses = [(await gateway.request(**form(boundary, "en"))).status for boundary in ("aaa111", "bbb222")]
-        assert 422 not in statuses
-        assert (await gateway.request(**form("aaa111", "de"))).status != 422  # the first two failed: the key is free
+        gateway.upstream.reply({"text": "hello"})
+        answers = [
+            await gateway.request(**form(boundary, "en")) for boundary in ("aaa111", "bbb222", "aaa111")
+        ]
+        assert [one.status for one in answers] == [200] * 3 and list(map(replayed, answers)) == [
+            False,
+            True,
+            True,
+        ]
+        assert (await gateway.request(**form("aaa111", "de"))).status == 422
+        assert calls(gateway) == 1
+
+
+async def test_a_form_is_not_kept_by_the_cache() -> None:
+    """What two files have in common may be all that the request's value tells of them."""
+    async with gateway_of({"pipeline": ["who", {"cache": {"routes": [ROUTE]}}]}) as gateway:
+        gateway.upstream.reply({"text": "hello"})
+        for _ in range(2):
+            assert said(await gateway.request(**form("aaa111", "en"))) == "bypass"
 
 
 # -- failures do not burn the key -----------------------------------------------------------------
@@ -209,7 +221,7 @@ async def test_after_the_client_left_the_next_one_tries_anew(stream: bool) -> No
         if stream:
             gateway.upstream.stream(first, rest[0], Wait(event=never), *rest[1:])
         else:
-            gateway.upstream.reply(b"", Wait(event=never), _raw(chat_body()))
+            gateway.upstream.reply(b"", Wait(event=never), raw(chat_body()))
         client = await gateway.connect()
         await client.send(gateway.encode(gateway.body("hello", stream=stream), headers=key()))
         await gateway.upstream.arrival(1)
@@ -243,7 +255,9 @@ async def test_an_answer_too_large_to_keep_is_not_asked_for_twice(stream: bool) 
 
 async def test_a_stream_that_cannot_be_put_together_is_not_told_falsely() -> None:
     """Log probabilities would be lost."""
-    events = [one.replace(b'"delta"', b'"logprobs": {"content": [1]}, "delta"') for one in chat_events("Hello")]
+    events = [
+        one.replace(b'"delta"', b'"logprobs": {"content": [1]}, "delta"') for one in chat_events("Hello")
+    ]
     async with gateway_of(idempotent()) as gateway:
         gateway.upstream.stream(*events)
         assert (await gateway.chat("hello", stream=True, logprobs=True, headers=key())).status == 200
@@ -255,8 +269,12 @@ async def test_a_truncated_answer_and_a_call_of_a_tool_are_repeated_as_they_were
     """Unlike the cache, a repeat has asked for this very answer."""
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     for choice in (
-        {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": "length"},
-        {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"},
+        CUT,
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": None, "tool_calls": [call]},
+            "finish_reason": "tool_calls",
+        },
     ):
         async with gateway_of(idempotent()) as gateway:
             gateway.upstream.reply(chat_body(choices=[choice]))
@@ -281,7 +299,7 @@ async def test_repeats_at_the_same_time_wait_for_the_first() -> None:
     async with gateway_of(idempotent()) as gateway:
         gateway.host.metrics.enabled = True
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         tasks = [asyncio.ensure_future(gateway.chat("hello", headers=key())) for _ in range(10)]
         await waiting(gateway, 9)
         ready.set()
@@ -311,7 +329,7 @@ async def test_a_repeat_that_has_waited_long_enough_is_told_to_come_again() -> N
     clock = VirtualClock()
     async with gateway_of(idempotent(max_wait_ms=5000), clock=clock) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(gateway.chat("hello", headers=key()))
         await gateway.upstream.arrival(1)
         again = asyncio.ensure_future(gateway.chat("hello", headers=key()))
@@ -328,7 +346,7 @@ async def test_a_repeat_that_has_waited_long_enough_is_told_to_come_again() -> N
 async def test_further_repeats_than_the_bound_do_not_wait() -> None:
     async with gateway_of(idempotent(max_waiting=1)) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         tasks = [asyncio.ensure_future(gateway.chat("hello", headers=key()))]
         await gateway.upstream.arrival(1)
         tasks.append(asyncio.ensure_future(gateway.chat("hello", headers=key())))
@@ -341,7 +359,7 @@ async def test_further_repeats_than_the_bound_do_not_wait() -> None:
 async def test_another_request_with_the_key_of_a_running_one_is_refused_at_once() -> None:
     async with gateway_of(idempotent()) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(gateway.chat("hello", headers=key()))
         await gateway.upstream.arrival(1)
         assert (await gateway.chat("bye", headers=key())).status == 422
@@ -352,7 +370,7 @@ async def test_another_request_with_the_key_of_a_running_one_is_refused_at_once(
 async def test_a_repeat_whose_client_leaves_changes_nothing() -> None:
     async with gateway_of(idempotent()) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(gateway.chat("hello", headers=key()))
         await gateway.upstream.arrival(1)
         client = await gateway.connect()
@@ -369,24 +387,15 @@ async def test_a_running_exchange_of_an_older_configuration_is_found_through_the
     clock = VirtualClock()
     async with gateway_of(idempotent(), clock=clock) as gateway:
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(gateway.chat("hello", headers=key()))
         await gateway.upstream.arrival(1)
         assert await gateway.reload(idempotent(max_waiting=3))
         again = asyncio.ensure_future(gateway.chat("hello", headers=key()))
-        await until(lambda: part_of(gateway)._claims)
+        await until(lambda: component(gateway, "idempotency")._claims)
         ready.set()
         assert (await first).status == 200
         while not again.done():
             await clock.advance(1)
         assert replayed(await again) and calls(gateway) == 1
         assert CHAT.text(await first) == CHAT.text(await again)
-
-
-def shared_by(clock: VirtualClock, count: int = 2) -> list[Host]:
-    """Hosts of several processes with one store."""
-    store = MemoryCounters(clock.monotonic)
-    hosts = [Host(clock=clock) for _ in range(count)]
-    for host in hosts:
-        host.counters = store
-    return hosts

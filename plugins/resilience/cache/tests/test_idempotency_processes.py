@@ -9,14 +9,20 @@ from typing import Any
 
 import pytest
 
-from lmg import ServiceError
+from lmg import Host, ServiceError
 from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import VirtualClock, Wait, chat_body
 
-from .conftest import calls, gateway_of, idempotent
-from .test_cache import told
-from .test_coalescing import _raw
-from .test_idempotency import key, part_of, replayed, shared_by, until
+from .conftest import calls, component, gateway_of, idempotent, key, raw, replayed, told, until
+
+
+def shared_by(clock: VirtualClock, count: int = 2) -> list[Host]:
+    """Hosts of several processes with one store."""
+    store = MemoryCounters(clock.monotonic)
+    hosts = [Host(clock=clock) for _ in range(count)]
+    for host in hosts:
+        host.counters = store
+    return hosts
 
 
 async def passed(clock: VirtualClock, tasks: Sequence[asyncio.Future[Any]]) -> list[Any]:
@@ -35,11 +41,11 @@ async def test_two_gateways_make_one_call() -> None:
         gateway_of(idempotent(), host=other_host) as other,
     ):
         ready = asyncio.Event()
-        one.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        one.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(one.chat("hello", headers=key()))
         await one.upstream.arrival(1)
         tasks = [asyncio.ensure_future(other.chat("hello", headers=key())) for _ in range(5)]
-        await until(lambda: part_of(other)._claims)
+        await until(lambda: component(other, "idempotency")._claims)
         assert (await other.chat("bye", headers=key())).status == 422
         ready.set()
         assert (await first).status == 200
@@ -77,7 +83,7 @@ async def test_a_key_is_held_for_as_long_as_its_call_takes() -> None:
     mesh = idempotent(max_wait_ms=0, lease_s=30)
     async with gateway_of(mesh, host=one_host) as one, gateway_of(mesh, host=other_host) as other:
         ready = asyncio.Event()
-        one.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        one.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(one.chat("hello", headers=key()))
         await one.upstream.arrival(1)
         for _ in range(20):
@@ -87,7 +93,7 @@ async def test_a_key_is_held_for_as_long_as_its_call_takes() -> None:
         assert (await first).status == 200
         assert replayed(await other.chat("hello", headers=key())) and calls(other) == 0
         await clock.advance(20)
-        assert part_of(one)._leases._keeper.done()  # nothing is held: nothing runs
+        assert component(one, "idempotency")._leases._keeper.done()  # nothing is held: nothing runs
 
 
 async def test_what_a_dead_process_held_is_free_after_one_lease() -> None:
@@ -96,10 +102,10 @@ async def test_what_a_dead_process_held_is_free_after_one_lease() -> None:
     mesh = idempotent(max_wait_ms=0, lease_s=30)
     async with gateway_of(mesh, host=one_host) as one, gateway_of(mesh, host=other_host) as other:
         never = asyncio.Event()
-        one.upstream.reply(b"", Wait(event=never), _raw(chat_body()))
+        one.upstream.reply(b"", Wait(event=never), raw(chat_body()))
         first = asyncio.ensure_future(one.chat("hello", headers=key()))
         await one.upstream.arrival(1)
-        part_of(one)._leases.stop()  # as a process that is gone: nobody renews
+        component(one, "idempotency")._leases.stop()  # as a process that is gone: nobody renews
         await clock.advance(29)
         assert (await other.chat("hello", headers=key())).status == 409
         await clock.advance(2)
@@ -119,7 +125,7 @@ async def test_who_lost_the_key_does_not_free_it_for_others() -> None:
         one.upstream.reply(b"", Wait(event=ready), b"{}", status=503)
         first = asyncio.ensure_future(one.chat("hello", headers=key()))
         await one.upstream.arrival(1)
-        part_of(one)._leases.stop()
+        component(one, "idempotency")._leases.stop()
         await clock.advance(31)
         await other.chat("hello", headers=key())
         ready.set()
@@ -172,12 +178,14 @@ async def test_local_knows_the_keys_of_this_process_while_the_store_is_away() ->
 
 
 @pytest.mark.parametrize(("policy", "status"), [("deny", 409), ("local", 200)])
-async def test_an_answer_is_not_withheld_because_the_store_was_lost_meanwhile(policy: str, status: int) -> None:
+async def test_an_answer_is_not_withheld_because_the_store_was_lost_meanwhile(
+    policy: str, status: int
+) -> None:
     clock = VirtualClock()
     async with gateway_of(idempotent(on_store_loss=policy, max_wait_ms=0), clock=clock) as gateway:
         gateway.host.counters = store = Away(clock.monotonic)
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         first = asyncio.ensure_future(gateway.chat("hello", headers=key()))
         await gateway.upstream.arrival(1)
         store.away = True
@@ -193,9 +201,11 @@ async def test_waiters_of_this_process_get_the_answer_that_the_store_did_not() -
     async with gateway_of(idempotent()) as gateway:
         gateway.host.counters = store = Away()
         ready = asyncio.Event()
-        gateway.upstream.reply(b"", Wait(event=ready), _raw(chat_body()))
+        gateway.upstream.reply(b"", Wait(event=ready), raw(chat_body()))
         tasks = [asyncio.ensure_future(gateway.chat("hello", headers=key())) for _ in range(3)]
-        await until(lambda: sum(claim.waiting for claim in part_of(gateway)._claims.values()) == 2)
+        await until(
+            lambda: sum(claim.waiting for claim in component(gateway, "idempotency")._claims.values()) == 2
+        )
         store.away = True
         ready.set()
         answers = await asyncio.gather(*tasks)

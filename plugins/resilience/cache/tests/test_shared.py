@@ -12,10 +12,7 @@ from lmg.services.file_counters import FileCounters
 from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import VirtualClock, chat_body
 
-from .conftest import cached, calls, gateway_of, of, said
-from .test_cache import told
-
-ADMIN = of("acme", scopes="admin")
+from .conftest import ADMIN, cached, calls, control, gateway_of, of, said, told, until
 
 
 class Flaky(MemoryCounters):
@@ -45,9 +42,7 @@ SHARED = cached(shared=True, routes=[{"model": "*", "ttl_s": 60}])
 
 
 async def stored(store: MemoryCounters, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(store._values) < count:
-            await asyncio.sleep(0.002)
+    await until(lambda: len(store._values) >= count)
 
 
 async def test_what_one_gateway_was_answered_another_gives() -> None:
@@ -124,6 +119,6 @@ async def test_processes_of_a_machine_share_a_file(tmp_path: Path) -> None:
     async with gateway_of(SHARED, host=host(store)) as gateway:
         await gateway.chat("hello")
         async with asyncio.timeout(5):
-            while said(await gateway.chat("hello", headers={"cache-control": "only-if-cached"})) != "hit":
+            while said(await gateway.chat("hello", headers=control("only-if-cached"))) != "hit":
                 await asyncio.sleep(0.002)
         assert calls(gateway) == 1

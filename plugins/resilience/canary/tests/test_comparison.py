@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from math import exp, log
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lmg import Outcome
 from lmg_canary.comparison import Finding, Report, compare
 from lmg_canary.config import Experiment
-from lmg_canary.measures import KEYS, Arm, failures_of, moments_of, observe, observe_risk
+from lmg_canary.measures import Arm, Batch, failures_of, moments_of
 
 ALL_LIMITS = {"max_cost_ratio": 1.3, "max_signal_increase": 0.05}
 LOOKS = [*range(50, 400, 50), *range(400, 1601, 200)]
@@ -45,10 +45,10 @@ def finding(report: Report, measure: str) -> Finding:
     )
 )
 def test_sums_give_back_what_was_measured(samples: list[tuple[int, float, float]]) -> None:
-    sums: dict[str, int] = defaultdict(int)
+    batch = Batch()
     for cost, seconds, risk in samples:
-        observe(sums, KEYS["canary"], answer(seconds, seconds), streamed=True, cost=cost)
-        observe_risk(sums, KEYS["canary"], risk)
+        batch.arms["canary"].observe(answer(seconds, seconds), streamed=True, cost=cost)
+        batch.arms["canary"].observe_risk(risk)
     n = len(samples)
     costs = moments_of(sums, "cost", "canary")
     assert (costs.n, costs.total) == (n, sum(cost for cost, _, _ in samples))
@@ -76,8 +76,8 @@ def test_sums_give_back_what_was_measured(samples: list[tuple[int, float, float]
 def test_what_an_attempt_counts_as(
     outcome: Outcome, streamed: bool, n: int, failed: int, latency: int, first_token: int
 ) -> None:
-    sums: dict[str, int] = defaultdict(int)
-    observe(sums, KEYS["baseline"], outcome, streamed=streamed, cost=None)
+    batch = Batch()
+    batch.arms["baseline"].observe(outcome, streamed=streamed, cost=None)
     assert (failures_of(sums, "baseline").n, failures_of(sums, "baseline").total) == (n, failed)
     assert moments_of(sums, "latency", "baseline").n == latency
     assert moments_of(sums, "first_token", "baseline").n == first_token
@@ -93,7 +93,7 @@ class Traffic:
     def __init__(self, seed: int, share: float, worse: Mapping[str, float]) -> None:
         self._draws = random.Random(seed)
         self._share, self._worse = share, worse
-        self.sums: dict[str, int] = defaultdict(int)
+        self.batch = Batch()
         self.seen = 0
 
     def until(self, count: int) -> None:
@@ -103,14 +103,14 @@ class Traffic:
             arm: Arm = "canary" if draws.random() < self._share else "baseline"
             worse = self._worse if arm == "canary" else {}
             if draws.random() < 0.01 + worse.get("errors", 0.0):
-                observe(sums, KEYS[arm], Outcome("failed"), streamed=True, cost=None)
+                batch.arms[arm].observe(Outcome("failed"), streamed=True, cost=None)
                 continue
             slower = worse.get("slower", 1.0)
             first = draws.lognormvariate(-1.0, 0.6) * slower
             total = first + draws.lognormvariate(1.0, 0.7) * slower
             cost = round(draws.lognormvariate(14.0, 0.9) * worse.get("dearer", 1.0))
-            observe(sums, KEYS[arm], answer(first, total), streamed=True, cost=cost)
-            observe_risk(sums, KEYS[arm], draws.betavariate(0.5, 9.5) + worse.get("riskier", 0.0))
+            batch.arms[arm].observe(answer(first, total), streamed=True, cost=cost)
+            batch.arms[arm].observe_risk(draws.betavariate(0.5, 9.5) + worse.get("riskier", 0.0))
 
 
 def decided(seed: int, share: float, worse: Mapping[str, float], of: Experiment = WATCHED) -> tuple[str, int]:
@@ -177,13 +177,13 @@ def test_users_that_send_much_are_accounted_for() -> None:
         ended = 0
         for seed in range(200):
             draws = random.Random(seed)
-            sums: dict[str, int] = defaultdict(int)
+            batch = Batch()
             for _ in range(150):
                 arm: Arm = "canary" if draws.random() < 0.25 else "baseline"
                 unlucky = draws.random() < 0.08
                 for _ in range(20):
                     outcome = Outcome("failed") if unlucky else answer()
-                    observe(sums, KEYS[arm], outcome, streamed=False, cost=None)
+                    batch.arms[arm].observe(outcome, streamed=False, cost=None)
                 if compare(of, sums, 0).beyond is not None:
                     ended += 1
                     break
@@ -198,14 +198,14 @@ def test_users_that_send_much_are_accounted_for() -> None:
 
 
 def sums_of(*, streamed: bool, cost: tuple[int | None, int | None], copies: bool = False) -> dict[str, int]:
-    sums: dict[str, int] = defaultdict(int)
+    batch = Batch()
     arms: tuple[tuple[Arm, int | None], ...] = (
         ("baseline", cost[0]),
         ("mirror" if copies else "canary", cost[1]),
     )
     for arm, price in arms:
         for _ in range(2000):
-            observe(sums, KEYS[arm], answer(0.1, 1.0), streamed=streamed and arm != "mirror", cost=price)
+            batch.arms[arm].observe(answer(0.1, 1.0), streamed=streamed and arm != "mirror", cost=price)
     return sums
 
 
@@ -248,10 +248,10 @@ def test_copies_are_measured_like_the_canary_but_for_streams_and_signals() -> No
 
 
 def test_times_are_shown_as_seconds_and_harm_as_a_ratio() -> None:
-    sums: dict[str, int] = defaultdict(int)
+    batch = Batch()
     for _ in range(4000):
-        observe(sums, KEYS["baseline"], answer(1.0, 1.0), streamed=False, cost=None)
-        observe(sums, KEYS["canary"], answer(2.0, 2.0), streamed=False, cost=None)
+        batch.arms["baseline"].observe(answer(1.0, 1.0), streamed=False, cost=None)
+        batch.arms["canary"].observe(answer(2.0, 2.0), streamed=False, cost=None)
     found = finding(compare(experiment(), sums, 0), "latency")
     assert (found.baseline, found.canary) == (pytest.approx(1.0, abs=0.01), pytest.approx(2.0, abs=0.01))
     assert found.low < 2.0 < found.high < 2 * exp(0.1)

@@ -56,7 +56,7 @@ def test_an_experiment_goes_through_its_stages_to_the_end() -> None:
         (
             report("open"),
             10,
-            ["certainty about error_rate 2.00% against 1.00% (+0.00% to +1.50%, limit +2.00%)"],
+            ["certainty about error_rate: by up to +1.50%, limit +2.00%"],
         ),
         (report("unpriced"), 10, ["prices of both arms"]),
         (report("unseen"), 10, []),

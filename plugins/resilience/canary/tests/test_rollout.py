@@ -34,6 +34,9 @@ class Flaky:
         self.gone = False
         self._store = MemoryCounters(clock.monotonic)
 
+    def close(self) -> None:
+        self.gone = False
+
     def __getattr__(self, name: str) -> Any:
         if self.gone:
             raise ServiceError("the store is gone")
@@ -204,7 +207,7 @@ async def test_counting_tokens_follows_the_arm_and_is_not_measured(clock: Virtua
         )
         assert answer.status == 200
         assert gateway.exchanges[0].attempts[0].target.model == NEW
-        assert not trial(gateway).pending
+        assert not trial(gateway).batch.taken()
 
 
 async def test_in_shadow_nothing_is_moved_measured_or_copied(clock: VirtualClock) -> None:
@@ -218,7 +221,7 @@ async def test_in_shadow_nothing_is_moved_measured_or_copied(clock: VirtualClock
             await ask(gateway, 10)
             await tick(clock)
             assert calls(gateway) == (10, 0)
-            assert not trial(gateway).pending
+            assert not trial(gateway).batch.taken()
             assert not trial(gateway).sums
             assert gateway.exchanges[0].shadowed
 
@@ -367,4 +370,4 @@ async def test_samples_are_handed_in_each_second(clock: VirtualClock, seconds: S
             await tick(clock, one)
         sums = trial(gateway).sums
         assert sums["baseline.n"] + sums["canary.n"] == 4
-        assert not trial(gateway).pending
+        assert not trial(gateway).batch.taken()

@@ -37,6 +37,13 @@ class Guard(Component):
         return Deny(403, "blocked") if "refuse me" in str(exchange.request.body.value) else None
 
 
+class Slow(Component):
+    """A guard that takes a second for each request."""
+
+    async def on_request(self, exchange: Exchange) -> None:
+        await self.host.clock.sleep(1.0)
+
+
 @dataclass(eq=False)
 class Call:
     """One call of the model that has not been answered yet."""
@@ -78,7 +85,13 @@ class Model(Provider):
         return await call.answer
 
 
-CLASSES: dict[str, type[Any]] = {"caller": Caller, "guard": Guard, "rate_limit": RateLimit, "model": Model}
+CLASSES: dict[str, type[Any]] = {
+    "caller": Caller,
+    "guard": Guard,
+    "rate_limit": RateLimit,
+    "model": Model,
+    "slow": Slow,
+}
 
 
 def mesh(settings: Mapping[str, Any], *below: str, **server: Any) -> dict[str, Any]:

@@ -272,7 +272,7 @@ async def test_an_upstream_that_ignores_its_cap_is_counted_in_full_and_blocks_th
 
 async def test_in_shadow_it_counts_and_refuses_nobody() -> None:
     whole = mesh(
-        {"requests": "2/day", "tokens": "1000/day", "mode": "shadow", "queue": {"max_wait_ms": 60_000}}
+        {"requests": "2/day", "tokens": "10k/day", "mode": "shadow", "queue": {"max_wait_ms": 60_000}}
     )
     async with Harness(whole, classes=CLASSES) as gateway:
         gateway.host.metrics.enabled = True

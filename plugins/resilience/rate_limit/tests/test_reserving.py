@@ -71,12 +71,20 @@ async def test_where_the_client_states_none_the_default_is_reserved_and_sent() -
     assert (one, sent["max_tokens"]) == (500, 500)
 
 
-async def test_a_default_that_is_more_than_the_limit_is_shortened_to_it() -> None:
-    one, sent = await held({"tokens": "1000/min"})
-    assert one == 1000
-    assert 0 < sent["max_tokens"] < 1000
+async def test_a_default_leaves_room_for_others_in_a_small_limit() -> None:
+    one, sent = await held({"output_tokens": "1000/min"})
+    assert (one, sent["max_tokens"]) == (250, 250)
     choices, sent = await held({"output_tokens": "1000/min"}, n=3)
-    assert (choices, sent["max_tokens"]) == (999, 333)
+    assert (choices, sent["max_tokens"]) == (249, 83)
+
+
+async def test_a_default_that_is_more_than_the_limit_has_is_shortened_to_it() -> None:
+    one, sent = await held({"tokens": "1000/min", "default_output_tokens": 5000})
+    assert one == 1000
+    assert 900 < sent["max_tokens"] < 1000
+    one, sent = await held({"tokens": "1000/min"}, text="x" * 850)
+    assert one == 1000
+    assert 0 < sent["max_tokens"] < 100
 
 
 async def test_input_is_reserved_by_its_bytes_which_no_count_of_tokens_exceeds() -> None:

@@ -148,6 +148,10 @@ class OpenAIChat(Codec):
     def continued(self, body: JsonText, prefill: str) -> JsonText:
         messages = body.get("messages")
         assert type(messages) is list
+        last = messages[-1]
+        if type(last) is dict and last.get("role") == "assistant" and type(last.get("content")) is str:
+            # Begun by the client: what was written since belongs to the same message.
+            return body.set(("messages", len(messages) - 1, "content"), str(last["content"]) + prefill)
         return body.set(("messages",), [*messages, {"role": "assistant", "content": prefill}])
 
     # -- whole answers ----------------------------------------------------------------------

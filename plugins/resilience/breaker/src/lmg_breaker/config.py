@@ -52,7 +52,9 @@ class BreakerConfig(ComponentConfig):
     adaptive_slow_factor: float = Field(
         3.0, gt=1, description="A call is unusually slow when it took so many times the usual."
     )
-    adaptive_slow_floor_ms: int = Field(1_000, ge=0, description="Calls faster than this are never slow.")
+    adaptive_slow_floor_ms: int = Field(
+        1_000, ge=0, description="Calls faster than this are never unusually slow."
+    )
     baseline_calls: int = Field(
         1_000, ge=10, description="How many calls the baseline remembers; it is relied on after 100."
     )

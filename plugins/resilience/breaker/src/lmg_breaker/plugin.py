@@ -99,14 +99,13 @@ class Breaker(Component):
         """Puts targets that are open at the end."""
         if len(targets) > 1:
             exchange[self._routed] = targets
-        registry = self.registry
-        if not registry.unsettled or not targets:
+        if not self.registry.unsettled or not targets:
             return targets
-        watches = [registry.find(target) for target in targets]
         if self._asks_providers:
             for target in targets:
                 # A target at the end of every list has no attempts to tell that a reload has replaced its provider.
-                registry.providers[target.provider] = exchange.provider(target)
+                self.registry.providers[target.provider] = exchange.provider(target)
+        watches = [self.registry.find(target) for target in targets]
         return available_first(targets, watches, self._now())
 
     def on_attempt(self, exchange: Exchange, attempt: Attempt) -> Generator[None, Outcome, None]:

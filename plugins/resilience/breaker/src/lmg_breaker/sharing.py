@@ -104,7 +104,8 @@ class Sharing:
         record = orjson.dumps(told)
         # Remembered longer than it is open: how often it was open lately is worth knowing, too.
         await store.put(f"{self._prefix}:{name}", record, left + self._rules.heal_s if left else CLOSED_FOR_S)
-        self._seen[name] = record
+        if store.shared:  # or it would be taken for news when it is read
+            self._seen[name] = record
 
     async def _list_mine(self) -> None:
         """The list of a store that is ours alone: what is open now."""

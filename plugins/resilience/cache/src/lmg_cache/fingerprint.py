@@ -65,13 +65,8 @@ class Policy:
             *(getattr(one, "forwarded", ()) for one in pipeline.providers.values())
         )
         self._headers = travelling, travelling | _VERSIONS
-        here = [n for n, (_, one) in enumerate(pipeline.listed) if one is component]
-        self.shadow = bool(here) and pipeline.listed[here[0]][0].envelope.mode == "shadow"
-        self.below: tuple[tuple[str, object], ...] = tuple(
-            (listed.name, one)
-            for listed, one in pipeline.listed[here[0] + 1 :]
-            if any(hasattr(one, hook) for hook in ("on_request", "on_stream", "on_response"))
-        ) if here else ()  # fmt: skip
+        modes = [listed.envelope.mode for listed, one in pipeline.listed if one is component]
+        self.shadow = "shadow" in modes
 
     def holds_for(self, pipeline: object) -> bool:
         """Whether it was made for ``pipeline``."""

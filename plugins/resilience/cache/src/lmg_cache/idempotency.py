@@ -25,6 +25,8 @@ from .collect import Collector
 from .config import IdempotencyConfig
 from .fingerprint import may_use, owner_of
 from .leases import Claim, Leases
+from .place import Place
+from .plugin import Cache
 from .records import Record, read
 from .waiting import settled
 
@@ -74,6 +76,7 @@ class Idempotency(Component):
         self._local = MemoryCounters(host.clock.monotonic)
         self._claims: dict[str, Claim] = {}
         self._leases = Leases(host, name, config.lease_s)
+        self._place = Place(self, name, (Cache,))
         self._slot = Slot[Claim](name)
         self._requests = host.metrics.counter(
             "llm_idempotency_requests_total", "Requests with an Idempotency-Key, by what became of them.", ("result",)
@@ -99,6 +102,7 @@ class Idempotency(Component):
         assert principal is not None
         if not may_use(principal, exchange.request.model):
             return None  # the kernel refuses it, and an answer must not come first
+        self._place.check(exchange.pipeline)
         owner = owner_of(principal) if self.config.scope == "principal" else None
         name = f"{self.name}:{_digest(repr((principal.tenant, owner, key)).encode())}"
         claim = Claim(name, Record("held", _fingerprint(exchange), exchange.id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar, Final
 
@@ -34,13 +33,13 @@ from .fingerprint import Policy, may_use
 from .flights import Flight, Flights
 from .memory import MemoryEntries
 from .observed import Observed
+from .place import Place
 from .purges import Purge, kept_after, purge_of
 from .routes import Routes, depends_on_more, temperature_fits
 from .shared import SharedEntries
 
 __all__ = ["Cache"]
 
-log = logging.getLogger("lmg")
 MARK_S: Final = 10.0
 """How long requests do not wait for each other after an answer that could not be shared."""
 LONGEST_TTL_S: Final = 3600.0
@@ -93,6 +92,7 @@ class Cache(Component):
         self._observed = Observed(host.metrics, self._entries)
         self._purges: list[Purge] = []
         self._policy: Policy | None = None
+        self._place = Place(self, name)
         self._slot = Slot[Fill](name)
 
     async def start(self) -> None:
@@ -128,7 +128,8 @@ class Cache(Component):
             return self._pass_by(exchange, wants)
         policy = self._policy
         if policy is None or not policy.holds_for(exchange.pipeline):
-            policy = self._policy = self._made_for(exchange.pipeline)
+            policy = self._policy = Policy(exchange.pipeline, self.config.scope, self)
+            self._place.check(exchange.pipeline)
         key = policy.fingerprint(exchange, principal)
         alone = policy.shadow or self.max_wait_s == 0
         fill = Fill(key, route, wants, principal.tenant, model, self._clock.now(), alone)
@@ -298,13 +299,6 @@ class Cache(Component):
             self._land(fill, None)
 
     # -- set-up -------------------------------------------------------------------------------
-    def _made_for(self, pipeline: Any) -> Policy:
-        policy = Policy(pipeline, self.config.scope, self)
-        below = [name for name, _ in policy.below]
-        if below and self.config.routes:
-            log.warning("cache_not_last component=%s below=%s", self.name, ",".join(below))
-        return policy
-
     def admin_routes(self) -> list[AdminRoute]:
         """``GET stats`` and ``POST purge``."""
         return [AdminRoute("GET", "stats", self._stats), AdminRoute("POST", "purge", self._purge)]

@@ -181,11 +181,7 @@ def _overview(experiments: Sequence[Mapping[str, Any]]) -> Any:
     for one in experiments:
         samples = one["samples"]
         mirrored = f" ({samples['mirrored']} mirrored)" if samples["mirrored"] else ""
-        notes = list(one["waits_for"])
-        if not one["store_reachable"]:
-            notes.insert(0, "the counter store")
-        if one["unserved"]:
-            notes.insert(0, "a provider that serves the canary")
+        notes = _notes(one)
         shown.add_row(
             *map(
                 _plain,
@@ -198,15 +194,30 @@ def _overview(experiments: Sequence[Mapping[str, Any]]) -> Any:
                     _time(one["since"]),
                     samples["baseline"],
                     f"{samples['canary']}{mirrored}",
-                    f"{len(notes)} things" if len(notes) > 1 and len(experiments) > 1 else "; ".join(notes),
+                    f"{notes[0]}, and {len(notes) - 1} more" if len(notes) > 1 else "".join(notes),
                 ),
             )
         )
     return shown
 
 
+def _notes(one: Mapping[str, Any]) -> list[str]:
+    """What the next stage waits for, what is broken first."""
+    return [
+        *(["the counter store, which is unreachable"] if not one["store_reachable"] else ()),
+        *(["a provider that serves the canary"] if one["unserved"] else ()),
+        *one["waits_for"],
+    ]
+
+
 def _print_one(one: Mapping[str, Any]) -> None:
     out = console()
+    if notes := _notes(one):
+        waiting = table("The next stage waits for", "")
+        waiting.show_header = False
+        for note in notes:
+            waiting.add_row(_plain(note))
+        out.print(waiting)
     if one["findings"]:
         findings = table("Measured in this stage", "measure", "baseline", "canary", "at least", "at most", "limit", "")  # fmt: skip
         for found in one["findings"]:

@@ -7,7 +7,7 @@ from math import exp, inf
 from typing import Final, Literal, NamedTuple
 
 from .config import Experiment, Limits
-from .measures import ARMS, Arm, failures_of, moments_of
+from .measures import Arm, failures_of, moments_of
 from .sequential import BURN_IN, BURN_IN_SKEWED, Interval, Moments, bounded_mean, difference, mean, ratio
 
 __all__ = ["Finding", "Report", "compare"]
@@ -137,7 +137,7 @@ class _Comparison:
         return _optional(found) if self._only_copies else found  # nobody reviews what nobody gets
 
     def _sides(self, measure: Literal["first_token", "latency", "cost", "risk"], *arms: Arm) -> Sides:
-        of, against = moments_of(self._sums, measure, *arms), moments_of(self._sums, measure, ARMS[0])
+        of, against = moments_of(self._sums, measure, *arms), moments_of(self._sums, measure, "baseline")
         return of.thinned(self._thin), against.thinned(self._thin)
 
     def _means(

@@ -121,9 +121,7 @@ class Keeper:
 
     async def hand_in(self, store: CounterStore, trial: Trial) -> None:
         """Adds what was measured here to the sums of all; a batch whose fate is not known is never counted twice."""
-        if trial.pending and trial.measuring:
-            batch = dict(trial.pending)
-            trial.pending.clear()
+        if trial.measuring and (batch := trial.batch.taken()):
             trial.sums = await store.tally(trial.sums_key(), batch, SUMS_TTL_S)
 
     async def weigh(self, store: CounterStore, trial: Trial) -> Report:

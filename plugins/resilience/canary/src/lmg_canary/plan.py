@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Literal
 
 from .comparison import Finding, Report
@@ -31,6 +32,8 @@ __all__ = [
 Status = Literal["running", "paused", "promoted", "rolled_back", "aborted"]
 MAX_HISTORY: Final = 50
 LIVE: Final = frozenset({"running", "paused"})
+DIFFERENCES: Final = frozenset({"error_rate", "signals"})
+"""Measures whose harm is a difference; that of the others is a ratio."""
 
 
 class NotPossible(ValueError):
@@ -100,11 +103,7 @@ def waits_for(experiment: Experiment, state: State, report: Report, now: float) 
     for arm, n in (("baseline", report.baseline), ("canary", report.canary)):
         if n < stage.min_samples:
             missing.append(f"{stage.min_samples - n} more requests of the {arm}")
-    missing += [
-        "prices of both arms" if found.state == "unpriced" else f"certainty about {told(found)}"
-        for found in report.findings
-        if found.state in ("open", "unpriced")
-    ]
+    missing += [lacking(found) for found in report.findings if found.state in ("open", "unpriced")]
     return tuple(missing)
 
 
@@ -148,9 +147,20 @@ def _promoted(plan: Sequence[Stage], state: State, now: float, to: float | None)
     return _at(state, plan, above[0], now, "operator", "")
 
 
+def lacking(found: Finding) -> str:
+    """What keeps a finding from being within its limit, in words."""
+    if found.state == "unpriced":
+        return "prices of both arms"
+    if found.high == inf:
+        return f"more samples of {found.measure}"
+    if found.measure in DIFFERENCES:
+        return f"certainty about {found.measure}: by up to {found.high:+.2%}, limit {found.limit:+.2%}"
+    return f"certainty about {found.measure}: up to {found.high:.2f} times, limit {found.limit:g}"
+
+
 def told(found: Finding) -> str:
     """A finding in words, for people."""
-    if found.measure in ("error_rate", "signals"):
+    if found.measure in DIFFERENCES:
         return (
             f"{found.measure} {found.canary:.2%} against {found.baseline:.2%}"
             f" ({found.low:+.2%} to {found.high:+.2%}, limit {found.limit:+.2%})"

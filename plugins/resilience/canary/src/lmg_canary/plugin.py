@@ -15,9 +15,9 @@ from lmg.component import Facts
 from lmg.records import UNBOUNDED
 
 from .admin import Admin
-from .config import CanaryConfig
+from .config import CanaryConfig, Mirror
 from .keeper import Keeper
-from .measures import KEYS, observe, observe_risk
+from .measures import Arm
 from .mirror import Mirrors, uncertain
 from .price import cost_of
 from .targets import among, without
@@ -136,13 +136,12 @@ class Canary(Component):
             exchange.reply_header(HEADER, trial.headers[on_canary])
         if assigned.measured or on_canary is not assigned.on_canary:
             return
-        assigned.arm = "canary" if on_canary else "baseline"
-        if assigned.copy is None and not on_canary:
-            self._perhaps_mirror(exchange, assigned)
+        if trial.experiment.mirror is not None and not on_canary and assigned.copy is None:
+            self._perhaps_mirror(exchange, assigned, trial.experiment.mirror)
         outcome = yield
         status = outcome.status
-        arm = "forced" if assigned.forced else assigned.arm
-        self._requests.inc((trial.name, arm, status))
+        arm: Arm = "canary" if on_canary else "baseline"
+        self._requests.inc((trial.name, "forced" if assigned.forced else arm, status))
         if status == "skipped":
             return
         assigned.measured = True
@@ -150,16 +149,11 @@ class Canary(Component):
             assigned.answered = status == "complete"
             prices = attempt.target.prices
             cost = cost_of(prices, outcome.usage) if prices is not None else None
-            observe(trial.pending, KEYS[assigned.arm], outcome, streamed=attempt.stream, cost=cost)
+            trial.batch.arms[arm].observe(outcome, streamed=attempt.stream, cost=cost)
 
-    def _perhaps_mirror(self, exchange: Exchange, assigned: Assigned) -> None:
+    def _perhaps_mirror(self, exchange: Exchange, assigned: Assigned, mirror: Mirror) -> None:
         """Starts a copy as the call begins: of a request that the walk has masked, whatever becomes of the call itself."""
-        mirror = assigned.trial.experiment.mirror
-        if (
-            mirror is not None
-            and self._measurable(exchange, assigned)
-            and self.random.random() < mirror.share
-        ):
+        if self.random.random() < mirror.share and self._measurable(exchange, assigned):
             self._mirrors.begin(exchange, assigned, mirror)
 
     def _measurable(self, exchange: Exchange, assigned: Assigned) -> bool:
@@ -189,7 +183,7 @@ class Canary(Component):
             copy.spent = (cost or 0) if outcome.status == "complete" else 0
         self._requests.inc((trial.name, "mirror", outcome.status))
         if self._measurable(exchange, assigned):
-            observe(trial.pending, KEYS["mirror"], outcome, streamed=False, cost=cost)
+            trial.batch.arms["mirror"].observe(outcome, streamed=False, cost=cost)
 
     @staticmethod
     def _is_copy(exchange: Exchange, assigned: Assigned) -> bool:
@@ -209,7 +203,8 @@ class Canary(Component):
             return
         if self._measurable(exchange, assigned):
             calm = prod(1.0 - signal.probability * signal.weight for signal in exchange.signals)
-            observe_risk(assigned.trial.pending, KEYS[assigned.arm], 1.0 - calm)
+            arm: Arm = "canary" if assigned.on_canary else "baseline"
+            assigned.trial.batch.arms[arm].observe_risk(1.0 - calm)
 
     # -- set-up ---------------------------------------------------------------------------------
     def admin_routes(self) -> list[AdminRoute]:

@@ -17,7 +17,8 @@ _CAPS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 def cost_of(prices: Prices, usage: Usage) -> int:
     """Nano-dollars, rounded up. A request over the threshold of a tier costs that tier's prices as a whole."""
-    prices = _tier(prices, usage.input_tokens)
+    if prices.above:
+        prices = _tier(prices, usage.input_tokens)
     read, written = usage.cached_tokens, usage.cache_write_tokens
     plain = max(0, usage.input_tokens - read - written)
     spent = plain * prices.input + usage.output_tokens * prices.output

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import orjson
 
@@ -13,7 +12,7 @@ from lmg import Target
 
 from .assignment import Places, threshold_of
 from .config import Experiment
-from .measures import Arm
+from .measures import Batch
 from .plan import State, percent_of
 from .statelog import StateLog
 from .targets import Named
@@ -47,7 +46,7 @@ class Trial:
         self.threshold = 0
         self.epoch = 0
         self.unserved = False
-        self.pending: defaultdict[str, int] = defaultdict(int)
+        self.batch = Batch()
         self.sums: Mapping[str, int] = {}
 
     @property
@@ -71,7 +70,7 @@ class Trial:
         epoch = state.epoch if state is not None else 0
         if epoch != self.epoch:
             self.epoch, self.sums = epoch, {}
-            self.pending.clear()
+            self.batch.clear()
 
     def sums_key(self) -> str:
         """Where the sums of this epoch are kept."""
@@ -95,7 +94,6 @@ class Assigned:
     on_canary: bool
     forced: bool
     canary: tuple[Target, ...]
-    arm: Arm = field(default="baseline")
     measured: bool = False
     answered: bool = False
     copy: Copy | None = None

@@ -199,10 +199,12 @@ class RateLimitConfig(Rates):
         "upper",
         description="What a request's input reserves before it is counted: `upper` can not be exceeded, `estimate` reserves less and may let somewhat more through.",
     )
-    default_output_tokens: int = Field(
-        4096, ge=1, le=10**9,
-        description="The longest answer where the client states none: reserved, and sent upstream as its cap. Less where the limit or the model has less.",
-    )  # fmt: skip
+    default_output_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="The longest answer where the client states none: reserved, and sent upstream as its cap. By default 4096, or a quarter of the smallest limit where that is less; never more than limit and model have room for.",
+    )
     opaque_tokens: int = Field(
         1500, ge=0, le=10**9, description="What an image, a sound or a file in the input reserves."
     )

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["UNKNOWN_S", "Pace"]
+__all__ = ["Pace"]
 
-UNKNOWN_S: Final = 1.0
-"""What is said while nothing has ended yet."""
 WEIGHT: Final = 0.125
 
 
 class Pace:
-    """A running mean of durations; until it has one of its own it is what the wider one says."""
+    """A running mean of durations; until it has one of its own it is what the wider one says, at last ``unknown_s``."""
 
-    __slots__ = ("_mean_s", "_wider")
+    __slots__ = ("_mean_s", "_unknown_s", "_wider")
 
-    def __init__(self, wider: Pace | None = None) -> None:
+    def __init__(self, wider: Pace | None = None, *, unknown_s: float = 0.0) -> None:
         self._mean_s: float | None = None
         self._wider = wider
+        self._unknown_s = unknown_s
 
     def add(self, seconds: float) -> None:
         """One more duration, here and in the wider one."""
@@ -32,4 +31,4 @@ class Pace:
         """How long it usually takes."""
         if self._mean_s is not None:
             return self._mean_s
-        return self._wider.mean_s if self._wider is not None else UNKNOWN_S
+        return self._wider.mean_s if self._wider is not None else self._unknown_s

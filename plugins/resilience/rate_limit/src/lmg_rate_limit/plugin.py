@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Coroutine, Generator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lmg import (
     AdminRoute,
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimit"]
 
-MAX_LEVELS = 500
+DEFAULT_OUTPUT_TOKENS: Final = 4096
+FIT: Final = 4
+"""As many requests that do not say how long their answers may be fit into a limit at once, by their answers."""
+MAX_LEVELS: Final = 500
 
 
 class RateLimit(Component):
@@ -141,9 +144,12 @@ class RateLimit(Component):
 
     def _default_cap(self, exchange: Exchange, scoped: Scoped, given: int, choices: int) -> int:
         """How long each of the answers may be where the client has not said: what is reserved, and also sent."""
-        cap = longest_answer(exchange, self.config.default_output_tokens)
+        stated = self.config.default_output_tokens
+        cap = longest_answer(exchange, stated or DEFAULT_OUTPUT_TOKENS)
         for bound, measure in scoped.tokens:
             room = measure.room(bound.capacity, given)
+            if stated is None:
+                room = min(room, measure.room(bound.capacity // FIT, 0))
             if room < cap * choices:
                 cap = max(1, int(room) // choices)
         allowed = exchange.bounds.max_output_tokens

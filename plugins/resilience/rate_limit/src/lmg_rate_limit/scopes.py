@@ -38,7 +38,7 @@ class Scopes:
         self._component = component
         self._known: OrderedDict[object, Scoped | None] = OrderedDict()
         self._catalogue: Any = None
-        self.held, self.admitted = Pace(), Pace()
+        self.held, self.admitted = Pace(unknown_s=1.0), Pace(unknown_s=0.05)
         self._by_principal = any(rule.needs_principal for rule in rules)
         self._by_tenant = not any(one in ("principal", "key") for rule in rules for one in rule.scope)
         self._by_model = any(rule.needs_model for rule in rules)
