@@ -142,10 +142,10 @@ class _Rest:
             return _json(
                 {"receipts": [as_json(receipt) for receipt in await pipeline.host.ledger.recent(limit)]}
             )
-        component, _, rest = path.partition("/")
-        for route in pipeline.admin_routes().get(component, []):
-            if route.path.strip("/") == rest and route.method == request.method:
-                return _json(await route.handler(await _body(request), dict(request.query_params)))
+        for component, routes in pipeline.admin_routes().items():
+            for route in routes:  # a component's name may have a `/` of its own
+                if path == f"{component}/{route.path.strip('/')}" and route.method == request.method:
+                    return _json(await route.handler(await _body(request), dict(request.query_params)))
         raise Refusal(404, "not_found", "There is no such route.")
 
     # -- errors ---------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from lmg import UpstreamError
-from lmg.testing import Harness, chat_body
+from lmg.testing import Harness, VirtualClock, chat_body
 from lmg.testing.gateway import Scripted
+from lmg_breaker import Breaker
 
-from .conftest import Opened, breaker_of, calls, clock_of, state_of
+from .conftest import DOWN, Opened, breaker_of, calls, clock_of, fail_until_open, state_of
 
-DOWN = {"error": {"message": "no"}}
 EVERY_S = 5.0
 
 
@@ -164,12 +164,21 @@ async def test_a_check_that_passes_ends_the_wait_for_a_key(opened: Opened) -> No
     assert calls(gateway) == {"a": 2, "b": 0}
 
 
-async def test_after_a_reload_the_new_provider_is_asked(opened: Opened) -> None:
-    gateway, _ = await ill(opened, lambda: 503)
-    before = breaker_of(gateway).registry.providers["scripted/a"]
-    gateway._settings["a"] = {"region": "eu"}
-    assert await gateway.reload(gateway._mesh)
-    await gateway.chat()
-    after = breaker_of(gateway).registry.providers["scripted/a"]
-    assert after is not before
-    assert after is gateway.process.gateway.pipeline.providers["scripted/a"]
+async def test_after_a_reload_the_new_provider_is_asked() -> None:
+    provider, asked = answering(lambda: 503)
+    mesh = {"pipeline": [{"breaker": {"active": {"every_ms": 5000}}}]}
+    upstreams: dict[str, dict[str, Any]] = {"a": {}, "b": {}}
+    harness = Harness(
+        mesh, classes={"breaker": Breaker, "scripted": provider}, upstreams=upstreams, clock=VirtualClock()
+    )
+    async with harness as gateway:
+        await fail_until_open(gateway, "a")
+        before, kept = gateway.process.gateway.pipeline.providers["scripted/a"], breaker_of(gateway)
+        upstreams["a"]["region"] = "eu"
+        assert await gateway.reload(mesh)
+        after = gateway.process.gateway.pipeline.providers["scripted/a"]
+        assert breaker_of(gateway) is kept and after is not before
+        await gateway.chat()
+        assert kept.registry.providers["scripted/a"] is after, "known from routing: it has had no call"
+        await clock_of(gateway).advance(EVERY_S)
+        assert asked == ["scripted/a"]

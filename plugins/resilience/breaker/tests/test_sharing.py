@@ -17,9 +17,8 @@ from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import Harness, VirtualClock, Wait, chat_body
 from lmg_breaker import Breaker
 
-from .conftest import EXACT, breaker_of, calls, state_of
+from .conftest import DOWN, EXACT, breaker_of, calls, state_of
 
-DOWN = {"error": {"message": "no"}}
 KEY = "breaker:breaker:scripted/a:test-model"
 ROUND_S = 0.5
 

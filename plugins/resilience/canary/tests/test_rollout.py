@@ -132,16 +132,10 @@ async def test_costs_are_measured_by_the_catalogues_prices(clock: VirtualClock) 
 
 async def test_streams_are_measured_to_their_first_token(clock: VirtualClock) -> None:
     async with harness(clock=clock) as gateway:
-        go_on = asyncio.Event()
         events = chat_events("one", "two")
-        gateway.upstreams[NEW].stream(*events[:2], Wait(event=go_on), *events[2:])
-        asked = asyncio.create_task(
-            gateway.chat(model=OLD, stream=True, headers=member(gateway, of_canary=True))
-        )
-        await gateway.upstreams[NEW].arrival()
-        await asyncio.sleep(0.05)
-        go_on.set()
-        assert (await asked).text == "onetwo"
+        gateway.upstreams[NEW].stream(Wait(0.01), *events[:2], Wait(0.05), *events[2:])
+        answer = await gateway.chat(model=OLD, stream=True, headers=member(gateway, of_canary=True))
+        assert answer.text == "onetwo"
         await tick(clock)
         sums = trial(gateway).sums
         assert sums["canary.first_token.n"] == sums["canary.latency.n"] == 1
@@ -207,7 +201,7 @@ async def test_counting_tokens_follows_the_arm_and_is_not_measured(clock: Virtua
         )
         assert answer.status == 200
         assert gateway.exchanges[0].attempts[0].target.model == NEW
-        assert not trial(gateway).batch.taken()
+        assert not trial(gateway).batch.sums()
 
 
 async def test_in_shadow_nothing_is_moved_measured_or_copied(clock: VirtualClock) -> None:
@@ -221,7 +215,7 @@ async def test_in_shadow_nothing_is_moved_measured_or_copied(clock: VirtualClock
             await ask(gateway, 10)
             await tick(clock)
             assert calls(gateway) == (10, 0)
-            assert not trial(gateway).batch.taken()
+            assert not trial(gateway).batch.sums()
             assert not trial(gateway).sums
             assert gateway.exchanges[0].shadowed
 
@@ -370,4 +364,4 @@ async def test_samples_are_handed_in_each_second(clock: VirtualClock, seconds: S
             await tick(clock, one)
         sums = trial(gateway).sums
         assert sums["baseline.n"] + sums["canary.n"] == 4
-        assert not trial(gateway).batch.taken()
+        assert not trial(gateway).batch.sums()

@@ -174,7 +174,7 @@ async def test_the_header_chooses_an_arm_where_it_may(
             assert (await gateway.chat(model=OLD, headers=headers)).status == 200
         expected = (1, 1) if called is None else (called[0] * 2, called[1] * 2)
         assert calls(gateway) == expected
-        measured = component(gateway).trials[0].batch.taken()
+        measured = component(gateway).trials[0].batch.sums()
         assert bool(measured) is (called is None), "who chooses its arm says nothing about it"
 
 

@@ -144,9 +144,8 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self.late = asyncio.Event()
+        self._asking, self._answering = _open_gate(), _open_gate()
+        self._held: list[asyncio.Event] = []
         self.accepted = 0
         self.port = 0
 
@@ -156,27 +155,29 @@ class Wire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._flowing.set()
-        self.late.set()
+        self.release()
         self.close()
         if self._server is not None:
             self._server.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def hold(self) -> None:
-        """From now on nothing passes, in either direction; connections stay open."""
-        self._flowing = asyncio.Event()
+    def hold(self, *, answers_only: bool = False) -> None:
+        """From now on nothing passes, or no answer; connections stay open."""
+        self._answering = asyncio.Event()
+        self._held.append(self._answering)
+        if not answers_only:
+            self._asking = asyncio.Event()
+            self._held.append(self._asking)
+
+    def let_new_pass(self) -> None:
+        """What comes from now on flows; what is held stays so until ``release``."""
+        self._asking, self._answering = _open_gate(), _open_gate()
 
     def release(self) -> None:
         """What was kept back arrives, also of connections that were closed meanwhile."""
-        self._flowing.set()
-
-    def let_new_pass(self) -> None:
-        """Connections from now on flow; those before stay held, until ``late`` is set."""
-        self.late = self._flowing
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        for gate in self._held:
+            gate.set()
 
     def close(self) -> None:
         """Resets every connection."""
@@ -196,21 +197,32 @@ class Wire:
             return
         self._open |= {writer, back}
         try:
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            await asyncio.gather(
+                self._pump(reader, back, lambda: self._asking),
+                self._pump(there, writer, lambda: self._answering),
+            )
         finally:
             for one in (writer, back):
                 self._open.discard(one)
                 one.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: Callable[[], asyncio.Event]
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
-                await self._flowing.wait()
+                await gate().wait()
                 sink.write(data)
                 await sink.drain()
-            await self._flowing.wait()
+            await gate().wait()
             if sink.can_write_eof():
                 sink.write_eof()
+
+
+def _open_gate() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
 
 async def until(claim: Callable[[], object], seconds: float = 10.0) -> None:

@@ -186,3 +186,22 @@ async def test_a_caller_who_leaves_has_taken_nothing(redis_server: RedisServer, 
         await store.get(["a round trip later"])
         left = [level.remaining for level in await store.levels([bucket, slots])]
         assert left == ([10, 10] if task.cancelled() else [3, 9]), turns
+
+
+async def test_a_caller_who_leaves_as_the_answer_arrives_has_taken_nothing(
+    redis_server: RedisServer, counters: Counters
+) -> None:
+    """Cancelled between the answer and the turn of the loop in which it would have read it."""
+    store = await counters(redis_server.url, heartbeat_ms=60_000, holder_ttl_s=180)
+    bucket, slots = Limit("bucket", 10, STEADY_S), Limit("slots", 10, None)
+    connection = store._session.link.connection
+    assert connection is not None
+    task = asyncio.ensure_future(store.take([Take(bucket, 4), Take(bucket, 3, True), Take(slots, 1, True)]))
+    await asyncio.sleep(0)
+    while connection._waiting:
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert [level.remaining for level in await store.levels([bucket, slots])] == [10, 10]

@@ -127,10 +127,10 @@ def test_a_loop_that_was_busy_reads_first_and_judges_then(
             None,
             lambda: Connection(timeout_s=0.05, max_in_flight=9, on_lost=lambda _, why: lost.append(why)),
         )
-        for _ in range(5):
+        for turns in range(5):
             call = connection.call(pack(("PING",)))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)  # it is on its way
+            for _ in range(turns):  # it has not left yet, it is on its way, it is answered
+                await asyncio.sleep(0)
             time.sleep(0.1)
             assert await call == b"PONG"
         assert lost == []

@@ -117,6 +117,7 @@ async def test_what_is_held_is_held_in_the_empty_server_that_comes_back(
     redis_server.start()
     await healed(store)
     assert await remaining(store) == (100 - 20 - 3, 8)
+    assert all(redis_server.do("PTTL", key) > 0 for key in redis_server.stored()), "a key would stay for ever"
 
 
 async def test_a_server_that_comes_back_with_its_data_is_told_what_has_changed(
@@ -249,21 +250,45 @@ async def test_a_cut_wire_heals(wire: Wire, counters: Counters) -> None:
     assert await remaining(store) == (99, 10)
 
 
-async def test_what_arrives_after_the_next_connection_changes_nothing(wire: Wire, counters: Counters) -> None:
-    """A take and a settlement are kept back until the process has said, by a new connection, what is true."""
+async def test_what_arrives_after_the_next_connection_changes_nothing(
+    wire: Wire, redis_server: RedisServer, counters: Counters
+) -> None:
+    """Takes, a settlement and a greeting are kept back until a later connection has said what is true."""
     store = await counters(f"redis://127.0.0.1:{wire.port}", **QUICK)
-    await store.take(DECISION)
+    spent = Limit("spent", 100, 1e9)
+    for _ in range(2):
+        await store.take([*DECISION, Take(spent, 1)])
     wire.hold()
     store.settle([Settle(TOKENS, 10, 1), Settle(SLOTS, 1, 0)])
     with pytest.raises(ServiceError):
-        await store.take(DECISION)
+        await store.take([*DECISION, Take(spent, 1)])
+    await until(lambda: errors(store, "connect") >= 1)
+    store.settle([Settle(TOKENS, 10, 1), Settle(SLOTS, 1, 0)])
     wire.let_new_pass()
     await healed(store)
-    assert await remaining(store) == (99, 10)
-    wire.late.set()
-    await store.get(["a round trip later"])
-    for _ in range(20):
-        assert await remaining(store) == (99, 10), "a late call was counted"
+    assert await remaining(store) == (98, 10)
+    wire.release()
+    for _ in range(50):
+        assert await remaining(store) == (98, 10), "a late call was counted"
+        assert (await store.levels([spent]))[0].remaining == 98, "a late call was counted"
+    assert redis_server.do("ZCARD", "{lmg}:holders") == 1, "a late greeting was accepted"
+
+
+async def test_a_settlement_whose_answer_was_lost_counts_once(
+    wire: Wire, redis_server: RedisServer, counters: Counters
+) -> None:
+    store = await counters(f"redis://127.0.0.1:{wire.port}", **QUICK)
+    for _ in range(4):
+        await store.take(DECISION)
+    wire.hold(answers_only=True)
+    store.settle([Settle(TOKENS, 10, 7), Settle(SLOTS, 1, 0)])
+    with pytest.raises(ServiceError):
+        await store.take([Take(SLOTS, 1, held=True)])  # another settlement travels with it
+    store.settle([Settle(TOKENS, 10, 5), Settle(SLOTS, 1, 0)])
+    await until(lambda: errors(store, "connect") >= 2)
+    wire.let_new_pass()
+    await healed(store)
+    assert await remaining(store) == (100 - 20 - 7 - 5, 8)
 
 
 @pytest.mark.parametrize("seed", range(3))

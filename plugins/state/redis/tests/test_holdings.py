@@ -20,6 +20,7 @@ class Server:
         self.spent: dict[str, int] = {}
         self.number = 0
         self.line: list[tuple[Batch, list[tuple[str, int, int]]]] = []
+        self.again: set[int] = set()
 
     def greet(self, held: dict[str, int]) -> None:
         """Only what comes after this is heard."""
@@ -55,8 +56,10 @@ class World:
     def connect(self) -> None:
         self.server.greet(self.ours.told())
         self.up = True
+        self.server.again.clear()
         for batch in self.ours.unsure():
             self.server.send(batch)
+            self.server.again.add(batch.number)
 
     def lose(self, *, delivered: int) -> None:
         """``delivered`` of what is on the line is still counted; no answer arrives."""
@@ -86,7 +89,8 @@ class World:
     def answer(self, *, refused: bool) -> None:
         if not self.server.line:
             return
-        if refused:  # all of one moment: a server that has lost the script answers so to all that use it
+        # A server that has lost its scripts says so to all of one moment; what is sent again brings its script along.
+        if refused and not any(batch.number in self.server.again for batch, _ in self.server.line):
             lost = [batch for batch, _ in self.server.line]
             self.server.line.clear()
             for batch in lost:

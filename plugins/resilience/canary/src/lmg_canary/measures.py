@@ -87,14 +87,18 @@ class Batch:
     def __init__(self) -> None:
         self.arms: dict[Arm, Sums] = {arm: Sums() for arm in ARMS}
 
-    def taken(self) -> dict[str, int]:
-        """The sums by name, those that are not 0; afterwards there are none."""
-        found = {
+    def sums(self) -> dict[str, int]:
+        """The sums by name, those that are not 0."""
+        return {
             f"{arm}.{name}": value
             for arm, sums in self.arms.items()
             for name, value in zip(_NAMES, sums.values, strict=True)
             if value
         }
+
+    def taken(self) -> dict[str, int]:
+        """``sums``; afterwards there are none."""
+        found = self.sums()
         self.clear()
         return found
 

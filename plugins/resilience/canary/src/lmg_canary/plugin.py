@@ -147,7 +147,7 @@ class Canary(Component):
         assigned.measured = True
         if self._measurable(exchange, assigned):
             assigned.answered = status == "complete"
-            prices = attempt.target.prices
+            prices = attempt.target.prices if trial.weighs_cost else None
             cost = cost_of(prices, outcome.usage) if prices is not None else None
             trial.batch.arms[arm].observe(outcome, streamed=attempt.stream, cost=cost)
 
@@ -199,12 +199,13 @@ class Canary(Component):
     def on_end(self, exchange: Exchange) -> None:
         """The risk that the guards saw in the answer: complete only now."""
         assigned = exchange.get(self._assigned)
-        if assigned is None or not assigned.answered or not assigned.trial.risk:
+        if assigned is None or not assigned.answered or not assigned.trial.weighs_risk:
             return
         if self._measurable(exchange, assigned):
-            calm = prod(1.0 - signal.probability * signal.weight for signal in exchange.signals)
+            signals = exchange.signals
+            risk = 1.0 - prod(1.0 - one.probability * one.weight for one in signals) if signals else 0.0
             arm: Arm = "canary" if assigned.on_canary else "baseline"
-            assigned.trial.batch.arms[arm].observe_risk(1.0 - calm)
+            assigned.trial.batch.arms[arm].observe_risk(risk)
 
     # -- set-up ---------------------------------------------------------------------------------
     def admin_routes(self) -> list[AdminRoute]:

@@ -35,7 +35,8 @@ class Trial:
         self.places = Places(experiment.name, experiment.by)
         self.canary = Named(experiment.canary)
         self.baseline = Named(experiment.baseline) if experiment.baseline is not None else None
-        self.risk = experiment.limits.max_signal_increase is not None
+        self.weighs_cost = experiment.limits.max_cost_ratio is not None
+        self.weighs_risk = experiment.limits.max_signal_increase is not None
         self.headers: Mapping[bool, bytes] = {
             on_canary: f"{experiment.name}={'canary' if on_canary else 'baseline'}".encode()
             for on_canary in (True, False)

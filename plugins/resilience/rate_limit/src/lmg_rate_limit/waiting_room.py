@@ -167,8 +167,8 @@ class WaitingRoom:
         try:
             while True:
                 self._given_back.clear()
-                self._expire(clock.monotonic())
                 pause_s = await self._round()
+                self._expire(clock.monotonic())
                 if not self._queue:
                     return
                 if self._ends:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lmg.services import Level, Take
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["wait_s"]
 
-SLACK: float = 2.0
+SLACK: Final = 2.0
 """Requests that are on their way upstream are spent when they get there: within twice the usual time, mostly."""
 
 

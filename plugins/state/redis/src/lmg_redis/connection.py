@@ -31,11 +31,23 @@ pack: Final[Callable[[tuple[Argument, ...]], bytes]] = pack_command  # type: ign
 """A command as the server reads it."""
 
 _NOT_YET: Final = object()
-_LOOKS: Final = 3
+
+
+class _Write:
+    """Commands that left together, and when."""
+
+    __slots__ = ("at", "unanswered")
+
+    def __init__(self, commands: int, at: float) -> None:
+        self.unanswered, self.at = commands, at
 
 
 class Connection(asyncio.Protocol):
-    """RESP2 over a stream. Whoever made it learns by ``on_lost`` that it is over, once, after every call has failed."""
+    """RESP2 over a stream.
+
+    Whoever made it learns by ``on_lost`` that it is over, once, after every call has failed; and by ``on_round_trip``
+    when something was written (``time.monotonic()``) of which the last answer has come.
+    """
 
     def __init__(
         self,
@@ -53,8 +65,9 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._on_round_trip = on_round_trip
         self._reader = Reader(notEnoughData=_NOT_YET)
-        self._waiting: deque[tuple[OnReply, float]] = deque()
+        self._waiting: deque[OnReply] = deque()
         self._out: list[bytes] = []
+        self._written: deque[_Write] = deque()
         self._watching = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -73,13 +86,9 @@ class Connection(asyncio.Protocol):
         """
         if self.lost is not None:
             raise StoreError(self.lost.kind, self.lost.reason)
-        waiting = self._waiting
-        if len(waiting) >= self._max_in_flight:
+        if len(self._waiting) >= self._max_in_flight:
             raise StoreError("full", f"{self._max_in_flight} calls wait for an answer already")
-        # Real time, whatever clock the host has: what is waited for is another machine.
-        waiting.append((on_reply, time.monotonic()))
-        if not self._watching:
-            self._watch_for(self.timeout_s)
+        self._waiting.append(on_reply)
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(command)
@@ -101,27 +110,30 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self.lost is None and self._transport is not None:
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self.lost is not None or self._transport is None:
+            return
+        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        # The time counts from here, not from the call: a loop that was busy in between is not the server's fault.
+        # It is real time, whatever clock the host has: what is waited for is another machine.
+        self._written.append(_Write(len(out), time.monotonic()))
+        if not self._watching:
+            self._watch_for(self.timeout_s)
 
     # -- the deadline ---------------------------------------------------------------------------
     # All calls have the same time, so the oldest is the first that is late: one timer for all.
     def _watch_for(self, seconds: float) -> None:
         self._watching = True
-        self._loop.call_later(seconds, self._look, _LOOKS)
+        self._loop.call_later(seconds, self._look)
 
-    def _look(self, looks: int) -> None:
+    def _look(self) -> None:
         self._watching = False
-        if not self._waiting or self.lost is not None:
+        if not self._written or self.lost is not None:
             return
-        left = self._waiting[0][1] + self.timeout_s - time.monotonic()
+        left = self._written[0].at + self.timeout_s - time.monotonic()
         if left > 0:
             self._watch_for(left)
-        elif looks:
-            # A loop that was busy has not read yet what arrived in time: it may do so first.
-            self._watching = True
-            self._loop.call_soon(self._look, looks - 1)
         else:
+            # A loop turns to what has arrived before it turns to timers: there was nothing.
             self.close(StoreError("timeout", f"no answer within {self.timeout_s * 1000:.0f} ms"))
 
     # -- the transport --------------------------------------------------------------------------
@@ -131,16 +143,19 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        reader, waiting, timed = self._reader, self._waiting, self._on_round_trip
+        reader, waiting, written = self._reader, self._waiting, self._written
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not _NOT_YET:
-                if not waiting:
+                if not written:
                     raise HiredisError("an answer that nobody asked for")
-                on_reply, sent = waiting.popleft()
-                if timed is not None:
-                    timed(sent)
-                on_reply(reply)
+                write = written[0]
+                write.unanswered -= 1
+                if not write.unanswered:
+                    written.popleft()
+                    if self._on_round_trip is not None:
+                        self._on_round_trip(write.at)
+                waiting.popleft()(reply)
                 if self.lost is not None:
                     return
         except HiredisError:
@@ -157,8 +172,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
-            on_reply, _ = self._waiting.popleft()
-            on_reply(StoreError(why.kind, why.reason))
+            self._waiting.popleft()(StoreError(why.kind, why.reason))
         self._on_lost(self, why)
 
 

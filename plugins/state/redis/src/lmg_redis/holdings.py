@@ -124,7 +124,7 @@ class Holdings:
         self._sent.pop(batch.number, None)
 
     def refused(self, batch: Batch) -> None:
-        """The server has surely not counted it: it is due again, in a later batch."""
+        """The server has surely not counted it, as it was sent for the first time: it is due again, in a later batch."""
         if self._sent.pop(batch.number, None) is not None:
             for due in batch.dues:
                 self._owe(due.limit, due.release, due.spend)

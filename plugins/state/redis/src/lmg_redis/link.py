@@ -84,7 +84,7 @@ class Link:
         )
         self._round_trips = metrics.histogram(
             "lmg_store_round_trip_seconds",
-            "From the turn in which a call was sent to its answer.",
+            "From writing what one turn of the loop had to send to the last answer to it.",
             buckets=ROUND_TRIPS,
         )
 
@@ -275,9 +275,9 @@ class Link:
                 "store_down component=%s at=%s reason=%s", self._name, self._config.address, why.reason
             )
 
-    def _timed(self, sent: float) -> None:
+    def _timed(self, written: float) -> None:
         if self._metrics.enabled:
-            self._round_trips.observe(time.monotonic() - sent)
+            self._round_trips.observe(time.monotonic() - written)
 
 
 def backoff_s(failures: int, rng: random.Random) -> float:

@@ -132,6 +132,7 @@ class Session:
         return HOLD.packed(set(), keys, [self.process, self._epoch, self._ttl_ms, *held.values()])
 
     def arrived(self, connection: Connection) -> None:
+        # A new connection knows no script, so these go as text: none is refused for want of one, and then numbered anew.
         for batch in self.holdings.unsure():
             Step(self, connection, batch)
         self._flush()
