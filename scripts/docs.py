@@ -28,7 +28,7 @@ PLUGINS = {
     "plugins/providers/local": ["local", "groq", "vllm"],
     "plugins/providers/openai": ["openai", "azure"],
     "plugins/resilience/breaker": ["breaker"],
-    "plugins/resilience/cache": ["cache"],
+    "plugins/resilience/cache": ["cache", "idempotency"],
     "plugins/resilience/canary": ["canary"],
     "plugins/resilience/fallback": ["fallback"],
     "plugins/resilience/load_shedding": ["load_shedding"],

@@ -23,7 +23,7 @@ COMMANDS: Final = "lmg.commands"
 KNOWN: Final = {
     "anthropic": "lmg-anthropic", "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock",
     "breaker": "lmg-breaker", "cache": "lmg-cache", "canary": "lmg-canary", "catalogue": "lmg-catalogue",
-    "deepseek": "lmg-local", "echo": "lmg-echo", "fallback": "lmg-fallback", "gemini": "lmg-gemini", "groq": "lmg-local",
+    "deepseek": "lmg-local", "echo": "lmg-echo", "fallback": "lmg-fallback", "gemini": "lmg-gemini", "groq": "lmg-local", "idempotency": "lmg-cache",
     "llamacpp": "lmg-local", "lmstudio": "lmg-local", "load_shedding": "lmg-load-shedding", "local": "lmg-local",
     "mistral": "lmg-local", "ollama": "lmg-local", "openai": "lmg-openai", "openrouter": "lmg-local",
     "rate_limit": "lmg-rate-limit", "redis": "lmg-redis", "retry": "lmg-retry", "router": "lmg-router",

@@ -66,6 +66,11 @@ async def test_the_cap_that_the_client_states_is_reserved_for_every_choice() -> 
     assert (await held({"output_tokens": "100k/min"}, max_completion_tokens=70, max_tokens=90))[0] == 90
 
 
+async def test_a_cap_in_a_field_that_the_upstream_does_not_know_is_none() -> None:
+    one, sent = await held({"output_tokens": "100k/min", "default_output_tokens": 500}, max_output_tokens=1)
+    assert (one, sent["max_tokens"]) == (500, 500)
+
+
 async def test_where_the_client_states_none_the_default_is_reserved_and_sent() -> None:
     one, sent = await held({"output_tokens": "100k/min", "default_output_tokens": 500})
     assert (one, sent["max_tokens"]) == (500, 500)

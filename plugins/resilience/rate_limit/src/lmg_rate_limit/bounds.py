@@ -52,7 +52,7 @@ class Scoped:
         self.unsent = tuple(Settle(limit, 1, 0) for limit in rates)
         self.refunded = tuple(Settle(limit, 0, -1) for limit in rates)
         self.freed = tuple(Settle(b.limit, 1, 0) for b in bounds if b.rule.kind == "concurrency")
-        kinds = [bound.rule.kind for bound in bounds]
+        kinds = tuple(bound.rule.kind for bound in bounds)
         self.families = families_of(kinds, anthropic=False)
         self.anthropic_families = families_of(kinds, anthropic=True)
         self.held, self.admitted = Pace(held), admitted

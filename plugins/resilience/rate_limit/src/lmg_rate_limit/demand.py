@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmg.services.embedded import EstimatingTokenizer
 
@@ -20,7 +20,12 @@ FRAME: Final = 8
 _TYPED: Final = b'"type"'
 _UNREAD: Final = (b"image", b"audio", b"file", b"document", b"source", b"encrypted")
 """One of these is in every body that holds, or points to, an image, a sound or a file."""
-_CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_CAPS: Final = {
+    "openai.chat": ("max_completion_tokens", "max_tokens"),
+    "openai.responses": ("max_output_tokens",),
+    "anthropic.messages": ("max_tokens",),
+}
+"""Where a dialect states the longest answer. In any other field it is not what the upstream keeps to."""
 
 
 def input_tokens(exchange: Exchange, *, upper: bool, opaque: int) -> int:
@@ -63,21 +68,20 @@ def _all_text(raw: bytes, operation: str) -> bool:
     return not any(word in raw for word in _UNREAD)
 
 
-def stated_cap(value: Json) -> int | None:
-    """The longest answer that the client asks for, in whichever of the dialects' words; the larger of two."""
-    if type(value) is not dict:
-        return None
+def stated_cap(exchange: Exchange) -> int | None:
+    """The longest answer that the client asks for; the larger of two."""
+    value: Any = exchange.request.body.value
     found = None
-    for name in _CAPS:
+    for name in _CAPS.get(exchange.dialect.name, ()):
         cap = value.get(name)
         if type(cap) is int and (found is None or cap > found):
             found = max(cap, 0)
     return found
 
 
-def choices_of(value: Json) -> int:
+def choices_of(exchange: Exchange) -> int:
     """How many answers are asked for at once."""
-    count = value.get("n") if type(value) is dict else None
+    count: Any = exchange.request.body.get("n")
     return count if type(count) is int and count > 1 else 1
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Family:
     rfc3339: bool
 
 
-def families_of(kinds: Sequence[Kind], *, anthropic: bool) -> tuple[Family, ...]:
+@lru_cache(maxsize=1024)
+def families_of(kinds: tuple[Kind, ...], *, anthropic: bool) -> tuple[Family, ...]:
     """The headers for bounds of these kinds; those of Anthropic are for clients that speak its API."""
     found = []
     for name, counted in (_ANTHROPIC if anthropic else _OPENAI).items():

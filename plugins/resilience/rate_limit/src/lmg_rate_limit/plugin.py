@@ -126,8 +126,7 @@ class RateLimit(Component):
         given = input_tokens(exchange, upper=self._upper, opaque=config.opaque_tokens)
         output = None
         if operation == "chat":
-            value = exchange.request.body.value
-            choices, cap = choices_of(value), stated_cap(value)
+            choices, cap = choices_of(exchange), stated_cap(exchange)
             if cap is None:
                 cap = self._default_cap(exchange, scoped, given, choices)
             elif (allowed := exchange.bounds.max_output_tokens) is not None and allowed < cap:
@@ -194,7 +193,10 @@ class RateLimit(Component):
         if turn is not None:
             return turn
         takes = reservation.takes
-        levels = await self.host.counters.levels([take.limit for take in takes])
+        try:
+            levels = await self.host.counters.levels([take.limit for take in takes])
+        except ServiceError:
+            levels = (Level(0, 0.0),) * len(takes)
         ahead = room.ahead()
         wait = wait_s(reservation.scoped, takes, levels, None, ahead)
         over = (
@@ -268,7 +270,7 @@ class RateLimit(Component):
             self._overrun(exchange, reservation)
         reservation.settle(usage, self.host.clock.monotonic())
         if self._room is not None:
-            self._room.wake()
+            self._room.wake(reservation.takes)
 
     def _overrun(self, exchange: Exchange, reservation: Reservation) -> None:
         if not self._in_shadow(exchange):  # there the cap was not sent
@@ -281,11 +283,11 @@ class RateLimit(Component):
         return self._stores.health()
 
     def admin_routes(self) -> list[AdminRoute]:
-        """``GET levels``: what is left of the limits that this process has applied lately."""
+        """``GET levels``: what is left of the limits that this process has applied lately, or that the query names."""
         return [AdminRoute("GET", "levels", self._levels)]
 
     async def _levels(self, body: object, query: Mapping[str, str]) -> object:
-        bounds = list(islice((b for b in self._scopes.bounds() if b.answers(query)), MAX_LEVELS))
+        bounds = list(islice(self._scopes.asked_for(query), MAX_LEVELS))
         store = self.host.counters
         shown: dict[str, object] = {"store": "shared" if store.shared else "process"}
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from lmg import Principal
@@ -68,14 +69,17 @@ class Scopes:
             known.popitem(last=False)
         return scoped
 
-    def bounds(self) -> Iterator[Bound]:
-        """Every bound that is remembered, each once, those used last first."""
+    def asked_for(self, query: Mapping[str, str]) -> Iterator[Bound]:
+        """The bounds that a query means: those for all, those of its ``tenant`` and ``model``, and those remembered here."""
+        told = {"tenant", "model"} & query.keys()
+        made = self._scoped(Principal("", query.get("tenant", "")), query.get("model", ""))
+        named = [b for b in made.bounds if told.issuperset(b.rule.scope)] if made is not None else []
+        remembered = (s.bounds for s in reversed(self._known.values()) if s is not None)
         seen = set()
-        for scoped in reversed(self._known.values()):
-            for bound in scoped.bounds if scoped is not None else ():
-                if bound.limit.key not in seen:
-                    seen.add(bound.limit.key)
-                    yield bound
+        for bound in chain(named, chain.from_iterable(remembered)):
+            if bound.limit.key not in seen and bound.answers(query):
+                seen.add(bound.limit.key)
+                yield bound
 
     def _scoped(self, who: Principal, model: str) -> Scoped | None:
         values: dict[str, str] = {

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from .fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from lmg import Host
+    from lmg.services import Take
 
     from .config import QueueConfig
     from .reservation import Reservation
@@ -25,6 +26,7 @@ __all__ = ["Place", "WaitingRoom"]
 
 POLL_S: Final = 0.1
 """How often a store that others write to is asked whether they have given something back."""
+POLLED: Final = 100
 LONGEST_PAUSE_S: Final = 60.0
 BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -32,11 +34,25 @@ BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 class Place:
     """One request's place in the queue."""
 
-    __slots__ = ("reservation", "since", "takes", "tenant", "turn", "until", "work")
+    __slots__ = (
+        "full",
+        "keys",
+        "not_before",
+        "reservation",
+        "since",
+        "takes",
+        "tenant",
+        "turn",
+        "until",
+        "work",
+    )
 
     def __init__(self, reservation: Reservation, tenant: str, since: float, until: float) -> None:
         self.reservation = reservation
         self.takes = reservation.takes  # what is taken elsewhere while the store is gone may be less
+        self.keys = frozenset(take.limit.key for take in self.takes)
+        self.full: frozenset[str] = frozenset()  # those that had no room when it was last asked
+        self.not_before = 0.0  # before then asking again is of use only where something was given back
         self.tenant = tenant
         self.since = since
         self.until = until
@@ -58,7 +74,8 @@ class WaitingRoom:
         self._ahead: dict[str, list[int]] = {}
         self._ends: list[tuple[float, int, Place]] = []
         self._numbers = itertools.count()
-        self._given_back = asyncio.Event()
+        self._freed: set[str] = set()
+        self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._labels = (name,)
         self._depth = host.metrics.gauge(
@@ -83,10 +100,11 @@ class WaitingRoom:
         """What those who wait are waiting for, by the limit's key."""
         return {key: amount for key, (_, amount) in self._ahead.items()}
 
-    def wake(self) -> None:
-        """Something was given back: perhaps it is somebody's turn."""
+    def wake(self, takes: Sequence[Take]) -> None:
+        """These were settled: perhaps it is the turn of somebody who waits for the same limits."""
         if self._ahead:
-            self._given_back.set()
+            self._freed.update(take.limit.key for take in takes)
+            self._woken.set()
 
     async def wait(self, reservation: Reservation, tenant: str, seconds: float) -> Said | None:
         """Waits for the turn of ``reservation`` for at most ``seconds``: what was taken, or None where it did not come.
@@ -107,12 +125,12 @@ class WaitingRoom:
             if self._task is None:
                 self._task = self._host.spawn(self._give_turns(), name=f"{self._name}-turns")
             else:
-                self._given_back.set()
+                self._woken.set()
             return await place.turn
         except asyncio.CancelledError:
             # The turn and the cancellation may have come together.
             reservation.settle(None, now)
-            self._given_back.set()
+            self.wake(place.takes)
             raise
         finally:
             self._leave(place)
@@ -166,7 +184,7 @@ class WaitingRoom:
         clock = self._host.clock
         try:
             while True:
-                self._given_back.clear()
+                self._woken.clear()
                 pause_s = await self._round()
                 self._expire(clock.monotonic())
                 if not self._queue:
@@ -181,34 +199,49 @@ class WaitingRoom:
                 self._count(place, -1)
                 self._end(place)
             self._ends.clear()
+            self._freed.clear()
 
     async def _round(self) -> float:
         """Gives every turn that can be given now; how long until there may be another one."""
-        pause_s = POLL_S if self._host.counters.shared else LONGEST_PAUSE_S
+        clock = self._host.clock
+        freed, self._freed = self._freed, set()
         full: set[str] = set()
+        soonest = math.inf
         for place in self._queue.turns():
             # Who comes later must not take what an earlier one is waiting for.
-            if not full.isdisjoint(take.limit.key for take in place.takes):
-                continue
-            try:
-                said = await self._stores.take(place.reservation)
-            except ServiceError as error:
-                self._leave(place)
-                if not place.turn.done():
-                    place.turn.set_exception(error)
-                continue
-            if not said.refused:
-                self._grant(place, said)
-                continue
-            pause_s = min(pause_s, said.taken.retry_after_s or math.inf)
-            full.update(
-                take.limit.key
-                for take, level in zip(said.takes, said.taken.levels, strict=True)
-                if take.amount > level.remaining
-            )
+            if full.isdisjoint(place.keys):
+                if place.not_before <= clock.monotonic() or not freed.isdisjoint(place.keys):
+                    await self._try(place)
+                full |= place.full
+            soonest = min(soonest, place.not_before)
             if any(self._ahead[key][0] >= len(self._queue) for key in full if key in self._ahead):
                 break  # everybody waits for this one
-        return pause_s
+        return min(soonest - clock.monotonic(), LONGEST_PAUSE_S)
+
+    async def _try(self, place: Place) -> None:
+        """Asks the store for one place: grants its turn, or notes when to ask again."""
+        place.full = frozenset()
+        try:
+            said = await self._stores.take(place.reservation)
+        except ServiceError as error:
+            self._leave(place)
+            if not place.turn.done():
+                place.turn.set_exception(error)
+            return
+        if not said.refused:
+            self._grant(place, said)
+            return
+        taken = said.taken
+        place.full = frozenset(
+            take.limit.key
+            for take, level in zip(said.takes, taken.levels, strict=True)
+            if take.amount > level.remaining
+        )
+        wait_s = math.inf if taken.retry_after_s is None else taken.retry_after_s
+        if self._host.counters.shared:
+            # Others may give something back at any time; the more wait, the less often each asks.
+            wait_s = min(wait_s, POLL_S * (1 + len(self._queue) // POLLED))
+        place.not_before = self._host.clock.monotonic() + wait_s
 
     def _grant(self, place: Place, said: Said) -> None:
         if place.turn.done():  # it left while the store was asked
@@ -222,7 +255,7 @@ class WaitingRoom:
     async def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         due = loop.create_task(self._host.clock.sleep(max(0.0, seconds)))
-        woken = loop.create_task(self._given_back.wait())
+        woken = loop.create_task(self._woken.wait())
         try:
             await asyncio.wait({due, woken}, return_when=asyncio.FIRST_COMPLETED)
         finally:
