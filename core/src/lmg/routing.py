@@ -38,7 +38,8 @@ async def routed(exchange: Exchange) -> tuple[Target, ...]:
             raise refusal_of(result, step.name)
         if result is not None:
             targets = result
-    kept = tuple([target for target in targets if exchange.bounds.admit(target)])
+    bounds = exchange.bounds
+    kept = tuple(targets if bounds is UNBOUNDED else [one for one in targets if bounds.admit(one)])
     if not kept:
         raise _nothing_left(exchange, targets)
     return kept

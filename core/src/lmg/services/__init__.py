@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -16,8 +15,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """At most ``capacity`` at once under ``key``.
 
     What was spent drains evenly, a full ``capacity`` in ``window_s`` seconds: a token bucket. ``window_s`` None
@@ -29,8 +27,7 @@ class Limit:
     window_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(NamedTuple):
     """``amount`` of ``limit``: spent at once, or ``held`` until it is settled (it does not drain meanwhile)."""
 
     limit: Limit
@@ -38,8 +35,7 @@ class Take:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """Of ``limit``, ``release`` is held no longer and ``spend`` has been used, be it beyond the capacity."""
 
     limit: Limit
@@ -47,16 +43,14 @@ class Settle:
     spend: int
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """What is left of a limit, and the seconds until all of it is, were nothing taken and nothing held."""
 
     remaining: int
     reset_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """The answer to ``CounterStore.take``: nothing was taken where ``refused`` names the take that has to wait longest.
 
     ``retry_after_s`` is when all would fit, were nobody else to come; None where time alone does not help (all

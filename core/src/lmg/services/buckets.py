@@ -30,9 +30,12 @@ def drained(spent: float, at: float, now: float, limit: Limit) -> float:
 
 def level(spent: float, held: int, limit: Limit) -> Level:
     """What a client may be told of a limit."""
-    left = limit.capacity - spent - held
-    reset = spent / limit.capacity * limit.window_s if limit.window_s is not None and limit.capacity else 0.0
-    return Level(max(0, math.floor(left + EPSILON)), reset)
+    _, capacity, window_s = limit
+    left = capacity - spent - held + EPSILON
+    return Level(
+        int(left) if left > 0 else 0,
+        spent / capacity * window_s if spent and window_s is not None and capacity else 0.0,
+    )
 
 
 def judge(takes: Sequence[Take], load: Load, now: float) -> tuple[Taken, dict[str, tuple[float, int]]]:
@@ -42,21 +45,26 @@ def judge(takes: Sequence[Take], load: Load, now: float) -> tuple[Taken, dict[st
     refused: Take | None = None
     longest = 0.0
     for take in takes:
-        limit, amount = take.limit, take.amount
-        key = limit.key
-        state = after.get(key)
-        if state is None:
+        limit, amount, is_held = take
+        key, capacity, _ = limit
+        if key in after:
+            spent, held = after[key]
+        else:
             spent, at, held = load(key)
-            state = before[key] = after[key] = (drained(spent, at, now, limit), held)
-        over = state[0] + state[1] + amount - limit.capacity
+            if spent:
+                spent = drained(spent, at, now, limit)
+            before[key] = after[key] = spent, held
+        over = spent + held + amount - capacity
         if over > EPSILON:
             wait = _wait(over, take)
             if refused is None or wait > longest:
                 refused, longest = take, wait
+        elif is_held:
+            after[key] = spent, held + amount
         else:
-            after[key] = (state[0], state[1] + amount) if take.held else (state[0] + amount, state[1])
+            after[key] = spent + amount, held
     states = after if refused is None else before
-    levels = tuple([level(*states[take.limit.key], take.limit) for take in takes])
+    levels = tuple([level(*states[limit.key], limit) for limit, _, _ in takes])
     if refused is None:
         return Taken(None, None, levels), after
     return Taken(refused, None if longest == math.inf else longest, levels), before

@@ -40,7 +40,7 @@ class MemoryCounters:
         if taken.refused is None:
             buckets = self._buckets
             for key, (spent, held) in after.items():
-                buckets[key] = (spent, now, held)
+                buckets[key] = spent, now, held
                 buckets.move_to_end(key)
             if len(buckets) > MAX_COUNTERS:
                 self._forget_one()
@@ -53,11 +53,16 @@ class MemoryCounters:
                 return
 
     def settle(self, settles: Sequence[Settle]) -> None:
-        now = self._now()
-        for one in settles:
-            spent, at, held = self._load(one.limit.key)
-            left = drained(spent, at, now, one.limit) + (one.spend if one.limit.window_s is not None else 0)
-            self._buckets[one.limit.key] = (left, now, max(0, held - one.release))
+        now, buckets = self._now(), self._buckets
+        for limit, release, spend in settles:
+            key, _, window_s = limit
+            spent, at, held = buckets.get(key, _NEW)
+            if spent:
+                spent = drained(spent, at, now, limit)
+            if window_s is not None:
+                spent += spend
+            held -= release
+            buckets[key] = spent, now, held if held > 0 else 0
 
     async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
         now = self._now()

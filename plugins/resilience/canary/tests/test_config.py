@@ -50,7 +50,9 @@ def test_numbers_are_stages() -> None:
 
 
 def test_the_plan_is_careful_by_default() -> None:
-    assert [stage.percent for stage in Experiment.model_validate(GOOD).plan] == [1, 5, 25, 100]
+    plan = Experiment.model_validate(GOOD).plan
+    assert [stage.percent for stage in plan] == [1, 5, 25, 100]
+    assert repr(plan) == "[1, 5, 25, 100]", "as the documentation shows it"
 
 
 @pytest.mark.parametrize(("written", "nano"), [(0.1, 10**8), ("0.000000001", 1), (2, 2 * 10**9)])

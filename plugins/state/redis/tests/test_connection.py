@@ -108,6 +108,22 @@ async def test_an_answer_that_is_late_ends_the_connection_and_all_that_wait() ->
             connection.call(pack(("PING",)))
 
 
+async def test_a_shorter_deadline_holds_at_once() -> None:
+    """A log-in may take longer than what comes after it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"+OK\r\n")
+        await reader.read(65536)
+        await reader.read()
+
+    async with connection_to(serve, timeout_s=30) as (connection, _):
+        assert await connection.call(pack(("AUTH", "x"))) == b"OK"
+        connection.wait_at_most(0.05)
+        with pytest.raises(StoreError, match="within 50 ms"):
+            await asyncio.wait_for(connection.call(pack(("PING",))), 5)
+
+
 @pytest.mark.parametrize("new", [asyncio.new_event_loop, new_loop], ids=["asyncio", "the gateway's"])
 def test_a_loop_that_was_busy_reads_first_and_judges_then(
     new: Callable[[], asyncio.AbstractEventLoop],

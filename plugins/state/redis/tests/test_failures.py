@@ -16,7 +16,7 @@ from .conftest import Counters, RedisServer, Wire, until
 
 TOKENS, SLOTS = Limit("tokens", 100, 1e9), Limit("slots", 10, None)
 DECISION = [Take(TOKENS, 10, held=True), Take(SLOTS, 1, held=True)]
-QUICK = {"timeout_ms": 100, "heartbeat_ms": 100, "connect_timeout_ms": 200}
+QUICK = {"timeout_ms": 250, "heartbeat_ms": 100, "connect_timeout_ms": 500}
 
 
 async def remaining(store: RedisCounters) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ CALLS: dict[str, Callable[[RedisCounters], Awaitable[object]]] = {
 async def test_every_call_of_a_frozen_server_fails_within_its_deadline(
     redis_server: RedisServer, counters: Counters, call: str
 ) -> None:
-    store = await counters(redis_server.url, **QUICK | {"heartbeat_ms": 1500})
+    store = await counters(redis_server.url, timeout_ms=100, heartbeat_ms=1500)
     redis_server.freeze()
     began = time.monotonic()
     with pytest.raises(ServiceError, match="no answer within 100 ms"):
@@ -96,6 +96,7 @@ async def test_an_idle_store_notices_a_frozen_server(redis_server: RedisServer, 
     store = await counters(redis_server.url, **QUICK)
     redis_server.freeze()
     await until(lambda: store.health() is not None, 2.0)
+    await until(lambda: errors(store, "timeout") == 1)
     redis_server.thaw()
     await until(lambda: store.health() is None, 3.0)
 
@@ -154,7 +155,7 @@ async def test_an_emptied_server_is_noticed_by_the_next_call_which_does_not_fail
 async def test_an_emptied_server_is_noticed_by_the_heartbeat(
     redis_server: RedisServer, counters: Counters
 ) -> None:
-    store = await counters(redis_server.url, **QUICK)
+    store = await counters(redis_server.url, heartbeat_ms=100)
     other = await counters(redis_server.url)
     await store.take(DECISION)
     redis_server.do("DEL", "{lmg}:holders", "{lmg}:l:tokens", "{lmg}:l:slots")
@@ -164,7 +165,7 @@ async def test_an_emptied_server_is_noticed_by_the_heartbeat(
 
 
 async def test_a_bucket_that_was_evicted_is_noticed(redis_server: RedisServer, counters: Counters) -> None:
-    store = await counters(redis_server.url, **QUICK)
+    store = await counters(redis_server.url, heartbeat_ms=100)
     await store.take(DECISION)
     redis_server.do("DEL", "{lmg}:l:slots")
     store._session._keep_at = 0.0

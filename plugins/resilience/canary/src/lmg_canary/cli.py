@@ -218,7 +218,7 @@ def _print_one(one: Mapping[str, Any]) -> None:
         for note in notes:
             waiting.add_row(_plain(note))
         out.print(waiting)
-    if one["findings"]:
+    if any(one["samples"].values()):
         findings = table("Measured in this stage", "measure", "baseline", "canary", "at least", "at most", "limit", "")  # fmt: skip
         for found in one["findings"]:
             findings.add_row(*_finding(found))

@@ -38,6 +38,10 @@ class Stage(ComponentConfig):
         200, ge=1, le=10**9, description="How many requests of each arm must have been measured in it."
     )
 
+    def __repr__(self) -> str:
+        """The stage as one may write it: by its percentage alone, where that says it all."""
+        return f"{self.percent:g}" if self == Stage(percent=self.percent) else super().__repr__()
+
 
 class Limits(ComponentConfig):
     """How much worse than the baseline the canary may be; `null` watches a measure no longer."""
@@ -121,7 +125,7 @@ class Experiment(ComponentConfig):
         default_factory=lambda: [Stage(percent=percent) for percent in (1, 5, 25, 100)],
         min_length=1,
         max_length=20,
-        description="The stages, as tables or as percentages alone. At 100 the canary is promoted and the experiment over. Default: 1, 5, 25, 100.",
+        description="The stages, as tables or as percentages alone. At 100 the canary is promoted and the experiment over.",
     )
     limits: Limits = Limits()
     on_fail: Literal["rollback", "pause"] = Field(

@@ -11,7 +11,7 @@ from .config import Mirror
 from .price import upper_bound
 from .trial import Assigned, Copy, Trial
 
-__all__ = ["Mirrors", "repeatable"]
+__all__ = ["Mirrors", "repeatable", "uncertain"]
 
 OPERATIONS: Final = frozenset({"chat", "embeddings", "rerank"})
 """What is priced by tokens and can be asked twice."""

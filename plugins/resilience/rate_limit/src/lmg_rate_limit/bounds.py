@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from lmg.services import Limit, Settle, Take
@@ -77,7 +76,7 @@ class Scoped:
             local = [
                 Bound(
                     bound.rule,
-                    replace(bound.limit, capacity=max(1, int(bound.capacity * share))),
+                    bound.limit._replace(capacity=max(1, int(bound.capacity * share))),
                     bound.values,
                 )
                 for bound in self.bounds

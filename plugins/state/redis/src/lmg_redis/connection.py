@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         on_lost: Callable[[Connection, StoreError], None],
         on_round_trip: Callable[[float], None] | None = None,
     ) -> None:
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
         self.known: set[str] = set()
         """The digests of scripts that the server has answered to on this connection."""
         self.lost: StoreError | None = None
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[OnReply] = deque()
         self._out: list[bytes] = []
         self._written: deque[_Write] = deque()
-        self._watching = False
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
 
@@ -116,25 +116,31 @@ class Connection(asyncio.Protocol):
         # The time counts from here, not from the call: a loop that was busy in between is not the server's fault.
         # It is real time, whatever clock the host has: what is waited for is another machine.
         self._written.append(_Write(len(out), time.monotonic()))
-        if not self._watching:
-            self._watch_for(self.timeout_s)
+        if self._timer is None:
+            self._watch_for(self._timeout_s)
 
     # -- the deadline ---------------------------------------------------------------------------
     # All calls have the same time, so the oldest is the first that is late: one timer for all.
     def _watch_for(self, seconds: float) -> None:
-        self._watching = True
-        self._loop.call_later(seconds, self._look)
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on, an answer may take ``seconds``."""
+        self._timeout_s = seconds
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look()
 
     def _look(self) -> None:
-        self._watching = False
+        self._timer = None
         if not self._written or self.lost is not None:
             return
-        left = self._written[0].at + self.timeout_s - time.monotonic()
+        left = self._written[0].at + self._timeout_s - time.monotonic()
         if left > 0:
             self._watch_for(left)
         else:
             # A loop turns to what has arrived before it turns to timers: there was nothing.
-            self.close(StoreError("timeout", f"no answer within {self.timeout_s * 1000:.0f} ms"))
+            self.close(StoreError("timeout", f"no answer within {self._timeout_s * 1000:.0f} ms"))
 
     # -- the transport --------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -169,6 +175,8 @@ class Connection(asyncio.Protocol):
         if self.lost is not None:
             return
         self.lost = why
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:

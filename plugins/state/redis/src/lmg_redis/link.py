@@ -172,8 +172,8 @@ class Link:
             await self._clock.sleep(self._config.heartbeat_ms / 1000)
             try:
                 await self._resident.beat()
-            except StoreError:
-                continue  # counted; where it is over, so is the loop
+            except StoreError as error:
+                self.failed(error)  # where the connection is over, so is this loop
 
     async def _attempt(self) -> bool:
         self._over = asyncio.get_running_loop().create_future()
@@ -234,7 +234,7 @@ class Link:
             raise connection.lost
 
     def _arrived(self, connection: Connection) -> None:
-        connection.timeout_s = self._timeout_s
+        connection.wait_at_most(self._timeout_s)
         self.connection = connection
         self._returned()
         self._up.set(1)

@@ -88,10 +88,9 @@ class Session:
         """Keeps what takes have become, and tells the server in this turn of the loop or together with the next take."""
         holdings = self.holdings
         holdings.settle(settles)
-        if self.link.connection is not None:
-            if not self._flushing:
-                self.flush_soon()
-        elif holdings.dropped:
+        if self.link.connection is not None and not self._flushing:
+            self.flush_soon()
+        if holdings.dropped:
             self.link.dropped(holdings.dropped)
             holdings.dropped = 0
 
