@@ -138,6 +138,7 @@ class Exchange:
         "drops",
         "ended",
         "first_token_at",
+        "forked",
         "head",
         "host",
         "id",
@@ -190,6 +191,7 @@ class Exchange:
         self.first_token_at: float | None = None
         self.parent: Exchange | None = None
         self.purpose = ""
+        self.forked = 0
         self.replay_of = ""
         self.timeline: list[tuple[str, str, float, float, str]] | None = None
         self.shadowed: list[tuple[str, str, str]] = []

@@ -73,7 +73,7 @@ class Forks:
             self._running -= 1
 
     async def _run(self, parent: Exchange, target: Target, purpose: str) -> ForkResult:
-        number = sum(1 for _ in parent.attempts)
+        number, parent.forked = parent.forked, parent.forked + 1
         child = Exchange(
             parent.host,
             parent.pipeline,
