@@ -159,7 +159,7 @@ def test_a_canary_at_its_limits_is_neither_rolled_back_nor_promoted_more_often_t
         ({"dearer": 2.5}, {"cost"}, 400),
         ({"riskier": 0.30}, {"signals"}, 180),
     ],
-    ids=lambda value: str(value),
+    ids=["an outage", "errors", "slower", "dearer", "riskier"],
 )
 def test_a_bad_canary_is_rolled_back_within_so_many_requests(
     worse: dict[str, float], measure: set[str], within: int
