@@ -129,7 +129,7 @@ class DryRun:
                 continue
             await self._start_one(service)
             if service.protocol == "counters":
-                self.host.counters = ReadOnlyCounters(service.read)  # type: ignore[attr-defined]
+                self.host.counters = ReadOnlyCounters(service)  # type: ignore[arg-type]
             elif service.protocol != "catalogue":
                 setattr(self.host, service.protocol, service)
         pipeline.catalogue = TargetTable(

@@ -12,10 +12,11 @@ import httpx
 from .errors import MeshError
 from .exchange import Receipt
 from .host import Host, Worker
-from .services.buckets import drained, judge, level
+from .services import Take
+from .services.buckets import judge
 
 if TYPE_CHECKING:
-    from .services import Level, Limit, Settle, Take, Taken
+    from .services import CounterStore, Level, Limit, Settle, Taken
 
 __all__ = ["NotExplained", "ReadOnlyCounters", "ReadOnlyHost"]
 
@@ -24,12 +25,10 @@ class NotExplained(MeshError):
     """A component wanted to leave the process; ``str(error)`` says for what."""
 
 
-class ReadOnlyCounters:
-    """Judges what would be taken by what the serving processes have counted, and takes nothing."""
+class _InFolder:
+    """What the serving processes of this machine have counted; nothing where there is no such folder."""
 
-    shared = False
-
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def _load(self, key: str) -> tuple[float, float, int]:
@@ -39,18 +38,32 @@ class ReadOnlyCounters:
 
         return read_bucket(self._folder, key)
 
-    async def take(self, takes: Sequence[Take]) -> Taken:
+    async def peek(self, takes: Sequence[Take]) -> Taken:
         return judge(takes, self._load, time.monotonic())[0]
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [None] * len(keys)
+
+
+class ReadOnlyCounters:
+    """Judges what would be taken by what has been counted, and takes nothing."""
+
+    shared = False
+
+    def __init__(self, counted: CounterStore | Path | None = None) -> None:
+        self._counted = _InFolder(counted) if counted is None or isinstance(counted, Path) else counted
+
+    async def take(self, takes: Sequence[Take]) -> Taken:
+        return await self._counted.peek(takes)
+
+    async def peek(self, takes: Sequence[Take]) -> Taken:
+        return await self._counted.peek(takes)
 
     def settle(self, settles: Sequence[Settle]) -> None:
         return None
 
     async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
-        now, found = time.monotonic(), []
-        for limit in limits:
-            spent, at, held = self._load(limit.key)
-            found.append(level(drained(spent, at, now, limit), held, limit))
-        return tuple(found)
+        return (await self.peek([Take(limit, 0) for limit in limits])).levels
 
     async def tally(self, key: str, amounts: Mapping[str, int], ttl_s: float) -> dict[str, int]:
         return dict(amounts)
@@ -59,7 +72,7 @@ class ReadOnlyCounters:
         return True
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [None] * len(keys)
+        return await self._counted.get(keys)
 
     async def remove(self, key: str, value: bytes | None = None) -> bool:
         return False

@@ -75,6 +75,9 @@ class CounterStore(Protocol):
     async def take(self, takes: Sequence[Take]) -> Taken:
         """Takes all in one atomic step, or nothing."""
 
+    async def peek(self, takes: Sequence[Take]) -> Taken:
+        """What ``take`` would answer, taking nothing."""
+
     def settle(self, settles: Sequence[Settle]) -> None:
         """Hands over what takes have become: applied in this order, soon and once. Never waits, never raises."""
 

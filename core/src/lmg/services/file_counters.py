@@ -78,6 +78,15 @@ class FileCounters:
                     self._store(txn, limits[key], spent, now, mine)
         return taken
 
+    async def peek(self, takes: Sequence[Take]) -> Taken:
+        with self._env.begin() as txn:
+
+            def load(key: str) -> tuple[float, float, int]:
+                spent, at, _, held = self._bucket(txn, key)
+                return spent, at, sum(held.values())
+
+            return judge(takes, load, time.monotonic())[0]
+
     def settle(self, settles: Sequence[Settle]) -> None:
         now = time.monotonic()
         with suppress(ServiceError), self._writing() as txn:

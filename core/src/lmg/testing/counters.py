@@ -49,12 +49,15 @@ async def check_exact(store: CounterStore) -> None:
 async def check_all_or_nothing(store: CounterStore) -> None:
     """Takes are granted together or not at all, also where two fall on the same key."""
     a, b = Limit(_key("a"), 10, STEADY_S), Limit(_key("b"), 10, STEADY_S)
+    looked = await store.peek([Take(a, 3), Take(b, 11)])
     refused = await store.take([Take(a, 3), Take(b, 11)])
+    assert looked.refused == refused.refused, looked
     assert refused.refused == Take(b, 11) and refused.retry_after_s is None, refused
     assert [one.remaining for one in refused.levels] == [10, 10]
     assert [one.remaining for one in await store.levels([a, b])] == [10, 10]
     twice = await store.take([Take(a, 6), Take(a, 6, held=True)])
     assert twice.refused == Take(a, 6, held=True), twice
+    assert (await store.peek([Take(a, 6), Take(a, 4, held=True)])).refused is None
     assert (await store.take([Take(a, 6), Take(a, 4, held=True)])).refused is None
     assert (await store.levels([a]))[0].remaining == 0
 

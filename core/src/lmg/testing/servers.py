@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -13,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 __all__ = ["RedisServer", "absent", "free_port", "program"]
 
@@ -58,22 +58,29 @@ def free_port() -> int:
 class RedisServer:
     """``with RedisServer(tmp_path) as redis:`` — a real Redis, empty, that keeps its port over restarts.
 
-    ``options`` go to the command line, as in ``("--requirepass", "secret")``.
+    ``options`` go to the command line, as in ``("--requirepass", "secret")``. The environment's
+    ``LMG_REDIS_SERVER`` names another server to test with (a valkey-server, an older redis-server).
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.port = free_port()
-        self._program = program("redis-server", "redis-server")
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = folder / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._program = os.environ.get("LMG_REDIS_SERVER") or program("redis-server", "redis-server")
 
     @property
     def url(self) -> str:
         """As the configuration of `redis` takes it."""
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://127.0.0.1:{self.port}/0"
 
-    def __enter__(self) -> RedisServer:
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return (self.folder / "redis.log").read_text()
+
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -83,51 +90,47 @@ class RedisServer:
         self.kill()
 
     def start(self) -> None:
-        """Starts it (again) and returns when it answers."""
+        """Starts it (again, with the data that it saved if there are any) and returns when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
-            self._program,
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]
-        command += ["--daemonize", "no", "--dir", str(self.folder), *self._options]
+            self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
+            "--unixsocket", str(self.socket), *self.options,
+        ]  # fmt: skip
         with (self.folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         ends = time.monotonic() + READY_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError((self.folder / "redis.log").read_text()[-2000:])
-            time.sleep(0.02)
+            if self.process.poll() is not None or time.monotonic() > ends:
+                raise RuntimeError(f"the server did not start: {self.log[-2000:]}")
+            time.sleep(0.005)
 
     def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0) as there:
+        with socket.socket(socket.AF_UNIX) as there:
+            there.settimeout(1.0)
+            try:
+                there.connect(str(self.socket))
                 there.sendall(b"PING\r\n")
                 return bool(there.recv(64))
-        except OSError:
-            return False
+            except OSError:
+                return False
 
     def kill(self) -> None:
         """Ends it at once, as a power cut would; what it held is gone."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGCONT)
-                self._process.kill()
-            self._process.wait(10)
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
     def freeze(self) -> None:
-        """Stops it without ending it: connections stay, and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        """Stops it where it stands: connections stay open, and nobody answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        # The signal is asynchronous; the state is not.
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Lets it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)

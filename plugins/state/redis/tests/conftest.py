@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,72 +16,20 @@ import hiredis
 import pytest
 
 from lmg import Host
+from lmg.testing import servers as testing
 from lmg_redis import RedisCounters
 
 START_S = 20.0
 Counters = Callable[..., Awaitable[RedisCounters]]
 
 
-def absent(reason: str) -> None:
-    """In CI a missing tool is a failure; elsewhere the reason is shown."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def server_binary() -> str:
-    """The server to test with."""
-    found = (
-        os.environ.get("LMG_REDIS_SERVER") or shutil.which("redis-server") or shutil.which("valkey-server")
-    )
-    if found is None:
-        absent("redis-server is not installed (apt-get install redis-server): lmg-redis is not tested")
-    assert found is not None
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class RedisServer:
-    """A server process on loopback that keeps nothing unless told, with a socket for whoever supervises it."""
+class RedisServer(testing.RedisServer):
+    """A server of one's own, with a look into it."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.options = options
-        self.port = free_port()
+        super().__init__(folder, *options)
         self.tls_port = 0
         self.password = ""
-        self.socket = folder / "redis.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "redis.log").read_text()
-
-    def start(self) -> None:
-        """Starts it, with the data that it saved if there are any; returns when it answers."""
-        command = [
-            server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
-            "--unixsocket", str(self.socket), *self.options,
-        ]  # fmt: skip
-        with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        limit = time.monotonic() + START_S
-        while True:
-            with contextlib.suppress(OSError):
-                if self.do("PING", check=False) is not None:
-                    return
-            if self.process.poll() is not None or time.monotonic() > limit:
-                raise RuntimeError(f"the server did not start: {self.log[-2000:]}")
-            time.sleep(0.005)
 
     def do(self, *command: str | int | bytes, check: bool = True) -> Any:
         """Runs a command over the Unix socket."""
@@ -114,26 +57,6 @@ class RedisServer:
 
     def stored(self, pattern: str = "*") -> set[bytes]:
         return set(self.do("KEYS", pattern))
-
-    def freeze(self) -> None:
-        """Stops it where it stands: connections stay open, nobody answers."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        # The signal is asynchronous; the state is not.
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
-
-    def thaw(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """Ends it without warning."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 class Wire:

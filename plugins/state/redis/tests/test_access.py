@@ -13,9 +13,10 @@ import trustme
 from lmg import ConfigError
 from lmg.services import Limit, Settle, Take
 from lmg.testing import check_counter_store
+from lmg.testing.servers import absent, free_port
 from lmg_redis import RedisCounters
 
-from .conftest import Counters, RedisServer, absent, free_port, until
+from .conftest import Counters, RedisServer, until
 
 PASSWORD = "hunter2:with/@#special"
 ENCODED = "hunter2%3Awith%2F%40%23special"
