@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .attempts import Attempts, OpenStream
 from .bounded import within
@@ -29,6 +29,7 @@ __all__ = ["Client", "Walk"]
 
 log = logging.getLogger("lmg")
 RawHeaders = list[tuple[bytes, bytes]]
+LIMITS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-")
 
 
 class Client(Protocol):
@@ -265,10 +266,9 @@ class Walk:
     async def _whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
         exchange = self.exchange
         headers = [
-            *headers,
+            *_with(exchange.reply_headers, headers),
             (b"content-length", b"%d" % len(body)),
             *exchange.id_headers,
-            *exchange.reply_headers.items(),
         ]
         exchange.committed = True
         await self.client.whole(status, headers, body)
@@ -280,14 +280,13 @@ class Walk:
         head = [
             *(
                 pair
-                for pair in headers
+                for pair in _with(exchange.reply_headers, headers)
                 if pair[0] not in (b"content-type", b"content-length", b"x-request-id")
             ),
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
             *exchange.id_headers,
-            *exchange.reply_headers.items(),
         ]
         exchange.committed = True
         await self.client.start(200, head)
@@ -422,7 +421,10 @@ class Walk:
             deadline = time.monotonic() + self.pipeline.settle_s
             for step in self.plan.on_settle:
                 try:
-                    await within(max(0.001, deadline - time.monotonic()), step.call(exchange))
+                    if step.is_async:
+                        await within(max(0.001, deadline - time.monotonic()), step.call(exchange))
+                    else:  # nothing can be cut there; what it may give to wait for has the step's own limit
+                        await step.call(exchange)
                 except (ComponentFailed, TimeoutError) as error:
                     if not isinstance(error, ComponentFailed):
                         step.record_failure(exchange, error)
@@ -480,6 +482,16 @@ class Walk:
         targets = await routed(self.exchange)
         await self._join()
         return targets
+
+
+def _with(ours: Mapping[bytes, bytes], theirs: RawHeaders) -> RawHeaders:
+    """The upstream's headers and those of components, which win. Limits are told of one place: ours, where we have some."""
+    if not ours:
+        return theirs
+    kept = [pair for pair in theirs if pair[0] not in ours]
+    if any(name.startswith(LIMITS) for name, _ in kept) and any(name.startswith(LIMITS) for name in ours):
+        kept = [pair for pair in kept if not pair[0].startswith(LIMITS)]
+    return [*kept, *ours.items()]
 
 
 def _content_type(exchange: Exchange) -> bytes:

@@ -41,8 +41,8 @@ class Scope:
             if headers:
                 headers = headers.copy()
             try:
-                if plain and not step.shadow:
-                    verdict = await self._enter(step)
+                if plain and not step.shadow and not step.is_async:
+                    verdict = self._enter(step)
                 else:
                     verdict = await self._watched(step)
             except Exception as error:
@@ -66,13 +66,13 @@ class Scope:
                 raise refusal_of(verdict, step.name)
 
     async def _watched(self, step: Step) -> Skip | Deny | None:
-        """``_enter`` for a shadow component, or where somebody wants its time."""
+        """``_enter`` for a component that waits or is a shadow, or where somebody wants its time."""
         exchange = self.exchange
         exchange._reader_shadow = step.shadow
         started = time.perf_counter()
         said = "error"
         try:
-            verdict = await self._enter(step)
+            verdict = await self._enter_async(step) if step.is_async else self._enter(step)
             said = _said(verdict)
             return verdict
         finally:
@@ -80,28 +80,39 @@ class Scope:
             if exchange.timeline is not None:
                 step.stamp(exchange, started, said)
 
-    async def _enter(self, step: Step) -> Skip | Deny | None:
+    def _enter(self, step: Step) -> Skip | Deny | None:
         """Runs a component up to its yield; what it says instead of yielding is returned."""
-        exchange = self.exchange
-        for fact in step.needs:
-            if exchange.fact(fact) is None:
-                raise LookupError(f"the required fact '{fact}' is missing")
-        generator = step.fn(exchange, self.attempt)
+        generator = self._made(step)
         try:
-            if step.is_async:
-                await within(step.timeout_s, generator.asend(None))
-            else:
-                next(generator)
+            next(generator)
         except Skip as skip:
             return skip
         except Refusal as refusal:
             return denial_of(refusal)
         except StopIteration as stop:
             return stop.value if isinstance(stop.value, Deny) else None
+        self._open.append((step, generator))
+        return None
+
+    async def _enter_async(self, step: Step) -> Skip | Deny | None:
+        generator = self._made(step)
+        try:
+            await within(step.timeout_s, generator.asend(None))
+        except Skip as skip:
+            return skip
+        except Refusal as refusal:
+            return denial_of(refusal)
         except StopAsyncIteration:
             return None
         self._open.append((step, generator))
         return None
+
+    def _made(self, step: Step) -> Any:
+        exchange = self.exchange
+        for fact in step.needs:
+            if exchange.fact(fact) is None:
+                raise LookupError(f"the required fact '{fact}' is missing")
+        return step.fn(exchange, self.attempt)
 
     async def close(self, outcome: Outcome) -> None:
         """Gives the outcome to each open component; what fails now is recorded only."""

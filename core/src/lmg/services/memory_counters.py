@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from . import Level, Limit, Settle, Take, Taken
-from .buckets import drained, judge, level
+from .buckets import EPSILON, drained, judge, level
 
 __all__ = ["MAX_COUNTERS", "MemoryCounters"]
 
@@ -37,17 +37,44 @@ class MemoryCounters:
         return self.take_now(takes)
 
     def take_now(self, takes: Sequence[Take]) -> Taken:
-        """``take``, for those who know that nothing is waited for."""
-        now = self._now()
-        taken, after = judge(takes, self._load, now)
-        if taken.refused is None:
-            buckets = self._buckets
-            for key, (spent, held) in after.items():
-                buckets[key] = spent, now, held
-                buckets.move_to_end(key)
-            if len(buckets) > MAX_COUNTERS:
-                self._forget_one()
-        return taken
+        """``take``, for those who know that nothing is waited for.
+
+        Written as it goes and taken back where one does not fit: most fit, and this stands in every request's way.
+        """
+        now, buckets = self._now(), self._buckets
+        before: dict[str, tuple[float, float, int] | None] = {}
+        levels = []
+        for limit, amount, is_held in takes:
+            key, capacity, window_s = limit
+            bucket = buckets.get(key)
+            before.setdefault(key, bucket)
+            spent, at, held = bucket or _NEW
+            if spent:
+                spent = drained(spent, at, now, limit)
+            left = capacity - spent - held - amount
+            if left < -EPSILON:
+                self._take_back(before)
+                return judge(takes, self._load, now)[0]
+            if is_held:
+                held += amount
+            else:
+                spent += amount
+            buckets[key] = spent, now, held
+            buckets.move_to_end(key)
+            reset_s = spent / capacity * window_s if spent and window_s is not None and capacity else 0.0
+            levels.append(Level(int(left + EPSILON) if left > 0 else 0, reset_s))
+        if len(before) != len(takes):  # two on one bucket: what is left is what the last has left
+            levels = [level(*_state(buckets[limit.key]), limit) for limit, _, _ in takes]
+        if len(buckets) > MAX_COUNTERS:
+            self._forget_one()
+        return Taken(None, None, tuple(levels))
+
+    def _take_back(self, before: Mapping[str, tuple[float, float, int] | None]) -> None:
+        for key, bucket in before.items():
+            if bucket is None:
+                self._buckets.pop(key, None)
+            else:
+                self._buckets[key] = bucket
 
     def _forget_one(self) -> None:
         for key, (_, _, held) in self._buckets.items():
@@ -109,3 +136,7 @@ class MemoryCounters:
             return False
         del self._values["v" + key]
         return True
+
+
+def _state(bucket: tuple[float, float, int]) -> tuple[float, int]:
+    return bucket[0], bucket[2]

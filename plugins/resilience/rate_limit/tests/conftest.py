@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from lmg import Attempt, Component, Deny, Exchange, Principal, Provider, Reply, UpstreamError
+from lmg import (
+    Attempt,
+    Component,
+    Deny,
+    Exchange,
+    Principal,
+    Provider,
+    Reply,
+    Service,
+    ServiceError,
+    UpstreamError,
+)
 from lmg.component import Facts
+from lmg.services import Level, Limit, Settle, Take, Taken
+from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import ChatAnswer, Harness, VirtualClock, chat_body
 from lmg_rate_limit import RateLimit
 
@@ -85,12 +98,41 @@ class Model(Provider):
         return await call.answer
 
 
+class Distant(Service):
+    """Counters behind a wire that may break: every call waits a turn of the loop."""
+
+    protocol = "counters"
+    shared = True
+
+    async def start(self) -> None:
+        self.there = MemoryCounters(self.host.clock.monotonic)
+        self.gone = False
+        self.asked = 0
+
+    async def take(self, takes: Sequence[Take]) -> Taken:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.gone:
+            raise ServiceError("the server is not there")
+        return self.there.take_now(takes)
+
+    def settle(self, settles: Sequence[Settle]) -> None:
+        self.there.settle(settles)
+
+    async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
+        await asyncio.sleep(0)
+        if self.gone:
+            raise ServiceError("the server is not there")
+        return await self.there.levels(limits)
+
+
 CLASSES: dict[str, type[Any]] = {
     "caller": Caller,
     "guard": Guard,
     "rate_limit": RateLimit,
     "model": Model,
     "slow": Slow,
+    "distant": Distant,
 }
 
 
@@ -130,7 +172,8 @@ class Inside:
 
     def buckets(self) -> dict[str, tuple[float, int]]:
         """Spent (when it was last written) and held, by limit and scope."""
-        store: Any = self.gateway.host.counters
+        counters: Any = self.gateway.host.counters
+        store = counters.there if isinstance(counters, Distant) else counters
         return {key.split(":", 2)[2]: (spent, held) for key, (spent, _, held) in store._buckets.items()}
 
     @property
@@ -194,10 +237,14 @@ class Asked:
 
 
 @asynccontextmanager
-async def inside(settings: Mapping[str, Any], *below: str, **server: Any) -> AsyncIterator[Inside]:
-    """A gateway with these limits that is asked from within, on a virtual clock."""
+async def inside(
+    settings: Mapping[str, Any], *below: str, distant: bool = False, **server: Any
+) -> AsyncIterator[Inside]:
+    """A gateway with these limits that is asked from within, on a virtual clock; ``distant``: its counters are too."""
     clock = VirtualClock()
     whole = mesh(settings, *below, **server)
+    if distant:
+        whole["services"] = {"distant": {}}
     whole["providers"] = {"model": {"models": ["test-model", "other-model"]}}
     async with Harness(whole, classes=CLASSES, clock=clock) as gateway:
         there = Inside(gateway, clock)

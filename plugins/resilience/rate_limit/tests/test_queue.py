@@ -139,6 +139,24 @@ async def test_who_leaves_makes_room() -> None:
         assert (waits.status, last.status, len(there.calls), there.held) == (200, 200, 3, 0)
 
 
+@pytest.mark.parametrize("distant", [False, True])
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_turn_that_comes_as_its_client_leaves_goes_to_the_next(turns: int, distant: bool) -> None:
+    async with inside({"concurrency": 1, "tokens": "10k/day", **queue()}, distant=distant) as there:
+        asks = [there.ask(max_tokens=100) for _ in range(3)]
+        await there.turn(20)
+        assert (len(there.calls), depth(there)) == (1, 2)
+        there.calls[0].says()
+        await there.turn(turns)
+        asks[1].leave()
+        await there.turn(30)
+        await finish(there)
+        await there.turn(30)
+        await finish(there)
+        assert asks[2].status == 200, "what the one who left was given is lost"
+        assert (there.held, depth(there)) == (0, 0)
+
+
 async def test_one_tenants_flood_does_not_slow_anothers_requests() -> None:
     limits = {"per": "global", "concurrency": 2, **queue(max_wait_ms=60_000)}
     async with inside(limits) as there:

@@ -115,6 +115,7 @@ def test_limits_without_a_name_are_known_by_their_scope() -> None:
         ({"requests": "1/s", "burst": "much"}, "'much' is no amount"),
         ({"per": ["tenant", "global"], "requests": "1/s"}, "`global` is one limit for all"),
         ({"per": ["tenant", "tenant"], "requests": "1/s"}, "list each dimension once"),
+        ({"per": "team", "requests": "1/s"}, "'team' is none of tenant, principal, key, model, global"),
         ({"per": [], "requests": "1/s"}, "list each dimension once"),
         ({"limits": [{"name": "a"}]}, "the limit states nothing"),
         ({"limits": [{"requests": "1/s"}, {"requests": "9/min"}]}, "two limits on requests are named 'tenant': give one of them"),

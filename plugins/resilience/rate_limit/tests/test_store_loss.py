@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
-from lmg import Service, ServiceError
-from lmg.services import Level, Limit, Settle, Take, Taken
-from lmg.services.memory_counters import MemoryCounters
 from lmg.testing import Harness, VirtualClock, Wait, chat_body, chat_events
 
-from .conftest import CLASSES, by, mesh
-
-
-class Distant(Service):
-    """Counters behind a wire that may break: every call waits a turn of the loop."""
-
-    protocol = "counters"
-    shared = True
-
-    async def start(self) -> None:
-        self.there = MemoryCounters(self.host.clock.monotonic)
-        self.gone = False
-        self.asked = 0
-
-    async def take(self, takes: Sequence[Take]) -> Taken:
-        self.asked += 1
-        await asyncio.sleep(0)
-        if self.gone:
-            raise ServiceError("the server is not there")
-        return self.there.take_now(takes)
-
-    def settle(self, settles: Sequence[Settle]) -> None:
-        self.there.settle(settles)
-
-    async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
-        await asyncio.sleep(0)
-        if self.gone:
-            raise ServiceError("the server is not there")
-        return await self.there.levels(limits)
+from .conftest import CLASSES, Distant, by, mesh
 
 
 def distant(settings: dict[str, Any], *, clock: VirtualClock | None = None) -> Harness:
     whole = {**mesh(settings), "services": {"distant": {}}}
-    return Harness(whole, classes={**CLASSES, "distant": Distant}, clock=clock)
+    return Harness(whole, classes=CLASSES, clock=clock)
 
 
 def store_of(gateway: Harness) -> Distant:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from lmg import ComponentConfig
 
@@ -22,6 +22,13 @@ OnStoreLoss = Literal["deny", "local", "allow"]
 KINDS: Final[tuple[Kind, ...]] = (
     "requests", "input_tokens", "output_tokens", "tokens", "weighted_tokens", "concurrency",
 )  # fmt: skip
+DIMENSIONS: Final[tuple[Dimension, ...]] = ("tenant", "principal", "key", "model", "global")
+_PER: Final = {
+    "anyOf": [
+        {"enum": [*DIMENSIONS]},
+        {"type": "array", "items": {"enum": [*DIMENSIONS[:-1]]}, "minItems": 1, "uniqueItems": True},
+    ]
+}
 MAX_LIMITS: Final = 100
 SHORT: Final = "default"
 """What the limit of the short form is called."""
@@ -54,7 +61,7 @@ class WeightedTokens(ComponentConfig):
 class Rates(ComponentConfig):
     """Whom a limit is for, what it counts, and how much of it there is."""
 
-    per: Dimension | list[Dimension] = Field(
+    per: Annotated[str | list[str], WithJsonSchema(_PER)] = Field(
         "tenant",
         description="Whose limit it is: each `tenant`, `principal` (a subject), `key` or `model` has its own, or each combination of a list (`[tenant, model]`); `global` is one for all.",
     )
@@ -95,12 +102,15 @@ class Rates(ComponentConfig):
 
     @field_validator("per")
     @classmethod
-    def _names_dimensions(cls, value: Dimension | list[Dimension]) -> Dimension | list[Dimension]:
-        if isinstance(value, list):
-            if not value or len(set(value)) < len(value):
-                raise ValueError("per: list each dimension once")
-            if "global" in value and len(value) > 1:
-                raise ValueError("per: `global` is one limit for all and stands alone")
+    def _names_dimensions(cls, value: str | list[str]) -> str | list[str]:
+        names = value if isinstance(value, list) else [value]
+        for name in names:
+            if name not in DIMENSIONS:
+                raise ValueError(f"per: '{name}' is none of {', '.join(DIMENSIONS)}")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("per: list each dimension once")
+        if "global" in names and len(names) > 1:
+            raise ValueError("per: `global` is one limit for all and stands alone")
         return value
 
     @model_validator(mode="after")
@@ -115,7 +125,7 @@ class Rates(ComponentConfig):
     def dimensions(self) -> tuple[Dimension, ...]:
         """What ``per`` says; nothing for ``global``."""
         per = self.per if isinstance(self.per, list) else [self.per]
-        return tuple(one for one in per if one != "global")
+        return tuple(one for one in DIMENSIONS if one in per and one != "global")
 
     def rates(self) -> dict[Kind, Rate]:
         """The stated rates, by kind."""
