@@ -164,12 +164,14 @@ class Attempts:
             if exchange.operation == "count_tokens":
                 return await self._counted(scope)
             raise UpstreamError("admission", "protocol", f"{target.provider} does not speak {dialect.name}")
+        # Where the upstream speaks the client's dialect it may have a name of its own for the cap of an answer.
+        spoken = wire if isinstance(wire, type(dialect)) else dialect
         body = dialect.model_name(attempt.body, target.upstream_model)
-        attempt.body = dialect.prepare(body, max_output_tokens=exchange.bounds.max_output_tokens)
+        attempt.body = spoken.prepare(body, max_output_tokens=exchange.bounds.max_output_tokens)
         if walk.plan.on_attempt:
             await scope.open(walk.plan.on_attempt)
             if exchange.bounds.max_output_tokens is not None:
-                attempt.body = dialect.prepare(
+                attempt.body = spoken.prepare(
                     attempt.body, max_output_tokens=exchange.bounds.max_output_tokens
                 )
         attempt.wire, attempt.payload, attempt.stream = wire.name, attempt.body, exchange.request.stream

@@ -36,7 +36,9 @@ class Take(NamedTuple):
 
 
 class Settle(NamedTuple):
-    """Of ``limit``, ``release`` is held no longer and ``spend`` has been used, be it beyond the capacity."""
+    """Of ``limit``, ``release`` is held no longer and ``spend`` has been used, be it beyond the capacity; a negative
+    ``spend`` gives back what was spent and not used after all, down to nothing spent.
+    """
 
     limit: Limit
     release: int
@@ -73,7 +75,7 @@ class CounterStore(Protocol):
     """Whether anybody else sees what this process writes."""
 
     async def take(self, takes: Sequence[Take]) -> Taken:
-        """Takes all in one atomic step, or nothing."""
+        """Takes all in one atomic step, or nothing; nothing, too, where whoever asked was cancelled."""
 
     async def peek(self, takes: Sequence[Take]) -> Taken:
         """What ``take`` would answer, taking nothing."""

@@ -91,13 +91,13 @@ class FileCounters:
         now = time.monotonic()
         with suppress(ServiceError), self._writing() as txn:
             for one in settles:
-                spent, at, _, held = self._bucket(txn, one.limit.key)
-                left = drained(spent, at, now, one.limit)
+                before, at, _, held = self._bucket(txn, one.limit.key)
+                left = drained(before, at, now, one.limit)
                 mine = held.pop(self._me, 0) - one.release
                 if mine > 0:
                     held[self._me] = mine
-                spend = one.spend if one.limit.window_s is not None else 0
-                self._store(txn, one.limit, left + spend, now, held)
+                spent = max(0.0, left + one.spend) if one.limit.window_s is not None else 0.0
+                self._store(txn, one.limit, spent, now, held)
 
     async def levels(self, limits: Sequence[Limit]) -> tuple[Level, ...]:
         with self._env.begin() as txn:

@@ -90,7 +90,7 @@ class MemoryCounters:
             if spent:
                 spent = drained(spent, at, now, limit)
             if window_s is not None:
-                spent += spend
+                spent = max(0.0, spent + spend)
             held -= release
             buckets[key] = spent, now, held if held > 0 else 0
 

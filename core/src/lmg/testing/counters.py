@@ -83,6 +83,10 @@ async def check_holding(store: CounterStore) -> None:
     assert over.refused is not None and over.refused.limit == tokens
     store.settle([Settle(tokens, 60, 10), Settle(slots, 1, 1)])
     assert [one.remaining for one in await store.levels([tokens, slots])] == [90, 2]
+    store.settle([Settle(tokens, 0, -4)])
+    assert (await store.levels([tokens]))[0].remaining == 94
+    store.settle([Settle(tokens, 0, -100), Settle(tokens, 0, 10)])
+    assert (await store.levels([tokens]))[0].remaining == 90, "more was given back than was spent"
     for _ in range(2):
         assert (await store.take([Take(slots, 1, held=True)])).refused is None
     full = await store.take([Take(slots, 1, held=True)])

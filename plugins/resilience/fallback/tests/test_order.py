@@ -258,7 +258,7 @@ async def test_a_reload_with_other_providers_is_seen_by_the_same_component() -> 
     async with Harness(mesh, classes=classes, upstreams=given) as gateway:
         assert await order(gateway) == ["a:test-model", "b:other"]
         component = gateway.process.gateway.pipeline.listed[1][1]
-        gateway._settings["b"] = {"models": ["newer"], "fallback": True}
+        gateway._each_upstream["b"] = {"models": ["newer"], "fallback": True}
         assert await gateway.reload(mesh)
         assert gateway.process.gateway.pipeline.listed[1][1] is component
         assert await order(gateway) == ["a:test-model", "b:newer"]

@@ -116,6 +116,12 @@ class Distant(Service):
             raise ServiceError("the server is not there")
         return self.there.take_now(takes)
 
+    async def peek(self, takes: Sequence[Take]) -> Taken:
+        await asyncio.sleep(0)
+        if self.gone:
+            raise ServiceError("the server is not there")
+        return await self.there.peek(takes)
+
     def settle(self, settles: Sequence[Settle]) -> None:
         self.there.settle(settles)
 

@@ -135,7 +135,7 @@ class OpenAIChat(Codec):
                 body = body.set(("stream_options", "include_usage"), True)
         if max_output_tokens is not None:
             named = [key for key in ("max_completion_tokens", "max_tokens") if type(value.get(key)) is int]
-            for key in named or ["max_tokens"]:
+            for key in named or [self.output_cap]:
                 asked = value.get(key)
                 if type(asked) is not int or asked > max_output_tokens:
                     body = body.set((key,), max_output_tokens)

@@ -72,14 +72,19 @@ def _rule(name: str, kind: Kind, rate: Rate | None, limit: Rates) -> Rule:
     scope, noun = limit.dimensions, _NOUNS[kind]
     if rate is None:
         assert limit.concurrency is not None
-        capacity, window_s, words = limit.concurrency, None, f"{limit.concurrency:,} {noun}"
+        capacity, window_s, words = limit.concurrency, None, _counted(limit.concurrency, noun)
     else:
         capacity = rate.amount if limit.burst is None else amount_of(limit.burst)
         # The bucket drains at the stated rate, whatever its size.
         window_s = rate.window_s * capacity / rate.amount
-        words = f"{rate.amount:,} {noun} {rate.per}"
+        words = f"{_counted(rate.amount, noun)} {rate.per}"
         if limit.burst is not None:
             words += f" and {capacity:,} at once"
     return Rule(
         name, kind, capacity, window_s, scope, limit.tenant, limit.model, limit.on_store_loss, measure, noun, words
     )  # fmt: skip
+
+
+def _counted(amount: int, noun: str) -> str:
+    one = noun.replace("requests", "request").replace("tokens", "token")
+    return f"{amount:,} {noun if amount != 1 else one}"

@@ -213,7 +213,8 @@ class WaitingRoom:
                 if place.not_before <= clock.monotonic() or not freed.isdisjoint(place.keys):
                     await self._try(place)
                 full |= place.full
-            soonest = min(soonest, place.not_before)
+            if not place.turn.done():
+                soonest = min(soonest, place.not_before)
             if any(self._ahead[key][0] >= len(self._queue) for key in full if key in self._ahead):
                 break  # everybody waits for this one
         return min(soonest - clock.monotonic(), LONGEST_PAUSE_S)
