@@ -198,3 +198,8 @@ def test_every_setting_of_the_kernel_has_a_description() -> None:
 def test_a_bare_off_is_a_mode(tmp_path: Path) -> None:
     [part] = load(write(tmp_path, "pipeline:\n  - guard: {mode: off}\n"), guard=Guard).listed
     assert part.envelope.mode == "off"
+
+
+def test_a_key_is_what_is_written_also_where_yaml_reads_a_truth_value(tmp_path: Path) -> None:
+    path = write(tmp_path, "providers:\n  on: {off: true}\n  1e3: {}\n")
+    assert yamltext.load(path).value == {"providers": {"on": {"off": True}, "1e3": {}}}

@@ -15,7 +15,6 @@ from lmg.pipeline import draft
 from lmg.testing import Harness
 from lmg_fallback import Fallback
 from lmg_fallback.chains import MAX_REMEMBERED, Chains
-from lmg_fallback.config import FallbackConfig
 
 from .conftest import ERROR, FILTERED, TOO_LONG, calls, gateway_of, tried
 
@@ -183,11 +182,6 @@ def test_a_setting_that_makes_no_sense_stops_the_start(settings: dict[str, Any],
         mesh_of(settings)
     assert said in str(caught.value)
     assert caught.value.path.startswith("pipeline[0]")
-
-
-def test_on_needs_no_quotes_in_yaml() -> None:
-    assert FallbackConfig.model_validate({"True": {"timeout": False}}).on == {"timeout": False}
-    assert FallbackConfig.model_validate({"on": {"timeout": False}}).on == {"timeout": False}
 
 
 async def test_settings_that_are_a_chain_of_nothing_change_nothing() -> None:

@@ -370,7 +370,3 @@ def test_a_setting_that_makes_no_sense_stops_the_start(settings: dict[str, Any],
         draft(validate(MeshConfig, mesh, (), None), classes={"retry": RetryBudget, "scripted": Scripted})
     assert said in str(caught.value)
     assert caught.value.path.startswith("pipeline[0]")
-
-
-def test_on_needs_no_quotes_in_yaml() -> None:
-    assert RetryConfig.model_validate({"True": {"timeout": True}}).on == {"timeout": True}

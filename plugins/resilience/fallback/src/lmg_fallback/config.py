@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
@@ -64,14 +64,6 @@ class FallbackConfig(ComponentConfig):
     announce: bool = Field(
         True, description="Name the targets that failed in the answer's header `x-lmg-attempts`."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _on_is_a_word(cls, value: Any) -> Any:
-        # YAML 1.1 reads the bare key `on` as true, which then reads "True".
-        if isinstance(value, dict) and "True" in value and "on" not in value:
-            value = {("on" if key == "True" else key): item for key, item in value.items()}
-        return value
 
     @field_validator("on")
     @classmethod

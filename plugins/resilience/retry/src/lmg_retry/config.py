@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
@@ -67,14 +67,6 @@ class RetryConfig(ComponentConfig):
     prefer_other: bool = Field(
         False, description="Where targets are left, go to the next one instead: for lists without `fallback`."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _on_is_a_word(cls, value: Any) -> Any:
-        # YAML 1.1 reads the bare key `on` as true, which then reads "True".
-        if isinstance(value, dict) and "True" in value and "on" not in value:
-            value = {("on" if key == "True" else key): item for key, item in value.items()}
-        return value
 
     @field_validator("on")
     @classmethod
