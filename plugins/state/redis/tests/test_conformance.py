@@ -38,9 +38,11 @@ def test_it_is_one_on_the_gateway_s_own_loop(redis_server: RedisServer) -> None:
         config = RedisCounters.Config.model_validate({"url": redis_server.url, "timeout_ms": 2000})
         store = RedisCounters(config, Host(), "redis")
         await store.start()
-        await check_counter_store(store, seed=11)
-        await store.stop()
-        await store.host.aclose()
+        try:
+            await check_counter_store(store, seed=11)
+        finally:
+            await store.stop()
+            await store.host.aclose()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
