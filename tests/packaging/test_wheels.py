@@ -148,11 +148,10 @@ def test_plugin_passes_its_tests_with_only_the_kernel_and_itself(
         wheels[name],
         cwd=work,
     )
-    for name in tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
-        "sdist"
-    ]["include"]:
-        if name != "src" and (folder / name).is_dir():
-            shutil.copytree(folder / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    built = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    for part in built["sdist"]["include"]:
+        if part != "src" and (folder / part).is_dir():
+            shutil.copytree(folder / part, work / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(folder / "README.md", work)
     shutil.copy(ROOT / "pyproject.toml", work)  # the same pytest settings: warnings are errors
 
