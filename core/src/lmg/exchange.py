@@ -304,6 +304,13 @@ class Exchange:
             return targets  # type: ignore[no-any-return]
         return tuple(target for target in targets if self.bounds.admit(target))
 
+    def label(self, target: Target) -> str:
+        """The target's name for a metric; without the model where the caller, and not the operator, named it."""
+        for named in self.offered():
+            if named.provider == target.provider and named.model == target.model:
+                return target.name
+        return f"{target.provider}:*"
+
     def estimate_usage(self, output_tokens: int) -> None:
         """What was probably used, where the upstream did not say."""
         usage = self.usage

@@ -121,7 +121,7 @@ class Fallback(Component):
     # -- the next -----------------------------------------------------------------------------
     def on_failure(self, exchange: Exchange, failure: Failure) -> Next | None:
         """The next target that was not tried, where the table of classes says that another may do better."""
-        if failure.committed or exchange.parent is not None:  # a fork is for one target and no other
+        if failure.committed:
             return None
         if self.config.announce:
             exchange.reply_header(HEADER, listed(exchange.attempts))
@@ -184,15 +184,7 @@ class Fallback(Component):
         attempts = exchange.attempts
         for move in moves:
             if len(attempts) > move.number and attempts[move.number].target.name == move.to.name:
-                self._moved.inc((_label(exchange, move.origin), _label(exchange, move.to), move.reason))
-
-
-def _label(exchange: Exchange, target: Target) -> str:
-    """The target's name for a metric; without the model where the caller, and not the operator, named it."""
-    for named in exchange.offered():
-        if named.provider == target.provider and named.model == target.model:
-            return target.name
-    return f"{target.provider}:*"
+                self._moved.inc((exchange.label(move.origin), exchange.label(move.to), move.reason))
 
 
 def _dropped(exchange: Exchange) -> frozenset[str]:

@@ -75,7 +75,7 @@ class RetryBudget(Component):
         if granted is None or granted.after != attempt.number - 1:
             return
         if granted.target.name == attempt.target.name:
-            self._retries.inc((_label(exchange, attempt.target), granted.reason))
+            self._retries.inc((exchange.label(attempt.target), granted.reason))
 
     # -- once more ----------------------------------------------------------------------------
     def on_failure(self, exchange: Exchange, failure: Failure) -> Retry | Next | None:
@@ -84,7 +84,7 @@ class RetryBudget(Component):
         What an upstream asks to wait is waited, and a random pause on top, so that those who were told the same time
         do not come back at the same moment.
         """
-        if failure.committed or exchange.parent is not None:  # a fork is tried once
+        if failure.committed:
             return None
         reason = class_of(failure.kind, failure.stage, failure.http_status)
         number = failure.attempt.number
@@ -128,11 +128,3 @@ class RetryBudget(Component):
             return True
         self._exhausted.inc()
         return False
-
-
-def _label(exchange: Exchange, target: Target) -> str:
-    """The target's name for a metric; without the model where the caller, and not the operator, named it."""
-    for named in exchange.offered():
-        if named.provider == target.provider and named.model == target.model:
-            return target.name
-    return f"{target.provider}:*"
