@@ -5,7 +5,8 @@ A request walks down a list of plugins to a model, and the answer walks back up.
 
 from __future__ import annotations
 
-from .component import AdminRoute, Component, ComponentConfig, Health, Service
+from .admin import AdminCall, AdminRoute, AuditEvent
+from .component import Component, ComponentConfig, Health, Service
 from .dialects import Delta, StreamEvent
 from .errors import ConfigError, MeshError, QueueFull, Refusal, ServiceError, UpstreamError
 from .exchange import (
@@ -34,9 +35,11 @@ from .verdicts import Answer, Deny, Finding, Later, Next, Resume, Retry, Signal,
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdminCall",
     "AdminRoute",
     "Answer",
     "Attempt",
+    "AuditEvent",
     "Bounds",
     "Capabilities",
     "Component",

@@ -6,10 +6,11 @@ Mode, ``on_error``, ``timeout_ms`` and ``when`` are applied here, so that no com
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -30,7 +31,7 @@ from .verdicts import Deny, Later
 if TYPE_CHECKING:
     from .host import Host
 
-__all__ = ["ComponentFailed", "Plan", "Step", "check_component", "compile_steps"]
+__all__ = ["ComponentFailed", "Plan", "Step", "applies", "check_component", "compile_steps"]
 
 log = logging.getLogger("lmg")
 
@@ -75,12 +76,13 @@ class Step:
 
     def applies(self, exchange: Exchange) -> bool:
         """What ``when`` says, decided once per exchange on the request as the client sent it."""
-        if self.when is None:
-            return True
-        known = exchange.when.get(self.index)
-        if known is None:
-            known = exchange.when[self.index] = _matches(self.when, exchange)
-        return known
+        return applies(self.when, self.index, exchange)
+
+    def in_mode(self, mode: str) -> Step:
+        """The same step, for exchanges that a policy has put into another mode."""
+        step = copy.copy(self)
+        step.shadow = mode == "shadow"
+        return step
 
     async def call(self, exchange: Exchange, *args: Any) -> Any:
         """The hook's result; None where it does not apply or runs in shadow.
@@ -153,6 +155,16 @@ class Step:
         )
 
 
+def applies(when: When | None, index: int, exchange: Exchange) -> bool:
+    """What ``when`` says of the component at ``index``: decided once per exchange."""
+    if when is None:
+        return True
+    known = exchange.when.get(index)
+    if known is None:
+        known = exchange.when[index] = _matches(when, exchange)
+    return known
+
+
 def denial_of(refusal: Refusal) -> Deny:
     """What a kernel helper that refused has said in the component's name."""
     return Deny(
@@ -201,7 +213,10 @@ def _matches(when: When, exchange: Exchange) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The compiled steps, per hook in the order of that hook's walk."""
+    """The compiled steps, per hook in the order of that hook's walk.
+
+    ``modes`` holds the components, by their place in the list, that a policy has put into another mode.
+    """
 
     on_request_head: tuple[Step, ...] = ()
     on_request: tuple[Step, ...] = ()
@@ -215,6 +230,23 @@ class Plan:
     up_whole: tuple[Step, ...] = ()
     up_stream: tuple[Step, ...] = ()
     hooks: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    modes: Mapping[int, str] = field(default_factory=dict)
+
+    def enforces(self, index: int) -> bool:
+        """Whether the component at ``index`` of the list does something here, and not in shadow."""
+        return any(step.index == index and not step.shadow for steps in self.hooks.values() for step in steps)
+
+    def with_modes(self, modes: Mapping[int, str]) -> Plan:
+        """This plan for exchanges on which some components run in another mode."""
+        hooks = {
+            hook: tuple(
+                step.in_mode(modes[step.index]) if step.index in modes else step
+                for step in steps
+                if modes.get(step.index) != "off"
+            )
+            for hook, steps in self.hooks.items()
+        }
+        return _plan(hooks, modes)
 
 
 class _Register(pluggy.PluginManager):
@@ -298,7 +330,12 @@ def compile_steps(components: Sequence[tuple[Listed, Component]], host: Host) ->
         for hook in LIFE_HOOKS:
             if hasattr(component, hook):
                 steps[hook].append(Step(component, hook, index, listed))
-    ordered = {hook: tuple(reversed(found) if hook in REVERSED else found) for hook, found in steps.items()}
+    return _plan(
+        {hook: tuple(reversed(found) if hook in REVERSED else found) for hook, found in steps.items()}, {}
+    )
+
+
+def _plan(ordered: dict[str, tuple[Step, ...]], modes: Mapping[int, str]) -> Plan:
     request = ordered["on_request"]
     first_body = next((n for n, step in enumerate(request) if step.needs_body), len(request))
     return Plan(
@@ -308,6 +345,7 @@ def compile_steps(components: Sequence[tuple[Listed, Component]], host: Host) ->
         up_whole=_up(ordered["on_response"], ordered["on_stream"]),
         up_stream=_up(ordered["on_stream"], ordered["on_response"]),
         hooks=ordered,
+        modes=modes,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from .host import Host
 
-__all__ = ["AdminRoute", "Component", "ComponentConfig", "Facts", "Health", "Mode", "Service", "Stability"]
+__all__ = ["Component", "ComponentConfig", "Facts", "Health", "Mode", "Service", "Stability"]
 
 Mode = Literal["enforce", "shadow", "off"]
 Stability = Literal["alpha", "beta", "stable"]
@@ -31,15 +31,6 @@ class Health:
 
     state: Literal["degraded", "failed"]
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdminRoute:
-    """``METHOD /admin/v1/<component>/<path>``. The handler gets the parsed JSON body (or None) and the query."""
-
-    method: Literal["GET", "POST", "PUT", "DELETE"]
-    path: str
-    handler: Callable[[Any, Mapping[str, str]], Awaitable[Any]]
 
 
 class _Configured:
@@ -74,6 +65,8 @@ class Component(_Configured):
     uses: ClassVar[Facts] = {}
     modes: ClassVar[frozenset[str]] = frozenset({"enforce", "shadow", "off"})
     on_error: ClassVar[Literal["deny", "allow"]] = "deny"
+    carries: ClassVar[frozenset[str]] = frozenset()
+    """Obligations that it carries out (see ``Exchange.oblige``), as in ``{"redact:email", "budget_class"}``."""
     needs_timeline: ClassVar[bool] = False
     exports_metrics: ClassVar[bool] = False
     max_wait_s: float = 0.0
@@ -86,6 +79,11 @@ class Component(_Configured):
     def required(cls, config: Any) -> Facts:
         """What it requires with this (checked) configuration: ``requires``, where that says it all."""
         return cls.requires
+
+    @classmethod
+    def carried(cls, config: Any) -> frozenset[str]:
+        """The obligations that it carries out with this (checked) configuration: ``carries``, where that says it all."""
+        return cls.carries
 
 
 class Service(_Configured):

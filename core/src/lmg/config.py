@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .yamltext import Document, load
 
 __all__ = [
+    "AdminConfig",
     "Entry",
     "Envelope",
     "Limits",
@@ -126,6 +127,10 @@ class Envelope(_Strict):
     join: Literal["upstream", "answer"] = Field(
         "upstream", description="When checks that it left running must be done."
     )
+    may_loosen: Literal["no", "shadow", "off"] = Field(
+        "no",
+        description="How far a policy above may loosen it for one exchange; tightening needs no permission.",
+    )
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -144,6 +149,34 @@ class Entry:
     path: tuple[str | int, ...]
 
 
+Items = list[str | dict[str, dict[str, Any] | None]]
+
+
+class AdminConfig(_Strict):
+    """The admin API, `/admin/v1/…`. Without this table there is none."""
+
+    host: str = Field("127.0.0.1", description="The address of its own port.")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="A port of its own; absent: the gateway's own port."
+    )
+    tls: TlsConfig | None = Field(None, description="TLS at its own port.")
+    pipeline: Items = Field(
+        default_factory=list,
+        repr=False,
+        description="Its own authenticators, and policies below them; absent: the authenticators of the pipeline.",
+    )
+    approval_ttl_s: float = Field(
+        3600.0, gt=0, description="How long a second person may approve a change, and how long that holds."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdminConfig:
+        if self.port is None and self.tls is not None:
+            raise ValueError("tls is for a port of its own: set port, or use server.tls")
+        _one_key_each(self.pipeline, "admin.pipeline")
+        return self
+
+
 class MeshConfig(_Strict):
     """mesh.yaml."""
 
@@ -157,37 +190,27 @@ class MeshConfig(_Strict):
     services: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict, repr=False, description="Services that replace the embedded ones."
     )
-    pipeline: list[str | dict[str, dict[str, Any] | None]] = Field(
+    admin: AdminConfig | None = None
+    pipeline: Items = Field(
         default_factory=list,
         repr=False,
         description="The listed components, in the order in which a request walks down them.",
     )
 
     @model_validator(mode="after")
-    def _one_key_each(self) -> MeshConfig:
-        for n, item in enumerate(self.pipeline):
-            if isinstance(item, dict) and len(item) != 1:
-                raise ValueError(
-                    f"pipeline[{n}]: an entry has one name, as in '- prompt_guard: {{mode: shadow}}'"
-                )
+    def _fits(self) -> MeshConfig:
+        _one_key_each(self.pipeline, "pipeline")
         return self
 
     def entries(self, document: Document | None = None) -> list[Entry]:
         """The pipeline's entries with their envelopes taken off."""
-        out: list[Entry] = []
-        for n, item in enumerate(self.pipeline):
-            name, settings = (item, {}) if isinstance(item, str) else next(iter(item.items()))
-            settings = dict(settings or {})
-            own = {key: settings.pop(key) for key in list(settings) if key in Envelope.model_fields}
-            path: tuple[str | int, ...] = ("pipeline", n) if isinstance(item, str) else ("pipeline", n, name)
-            envelope = validate(Envelope, own, path, document)
-            if any(entry.name == name for entry in out):
-                raise ConfigError(
-                    f"'{name}' is listed twice", where=document.where(path) if document else "", path=f"pipeline[{n}]",
-                    hint=f"name the second one '{name}/something'",
-                )  # fmt: skip
-            out.append(Entry(name.partition("/")[0], name, settings, envelope, path))
-        return out
+        return _entries(self.pipeline, ("pipeline",), document)
+
+    def admin_entries(self, document: Document | None = None) -> list[Entry]:
+        """Those of the admin API's own pipeline."""
+        return (
+            _entries(self.admin.pipeline, ("admin", "pipeline"), document) if self.admin is not None else []
+        )
 
     def serves_beyond_loopback(self) -> bool:
         """Whether the listening address can be reached from other machines."""
@@ -197,6 +220,29 @@ class MeshConfig(_Strict):
             return not ip_address(self.server.host).is_loopback
         except ValueError:
             return True
+
+
+def _one_key_each(items: Items, where: str) -> None:
+    for n, item in enumerate(items):
+        if isinstance(item, dict) and len(item) != 1:
+            raise ValueError(f"{where}[{n}]: an entry has one name, as in '- prompt_guard: {{mode: shadow}}'")
+
+
+def _entries(items: Items, at: tuple[str, ...], document: Document | None) -> list[Entry]:
+    out: list[Entry] = []
+    for n, item in enumerate(items):
+        name, settings = (item, {}) if isinstance(item, str) else next(iter(item.items()))
+        settings = dict(settings or {})
+        own = {key: settings.pop(key) for key in list(settings) if key in Envelope.model_fields}
+        path: tuple[str | int, ...] = (*at, n) if isinstance(item, str) else (*at, n, name)
+        envelope = validate(Envelope, own, path, document)
+        if any(entry.name == name for entry in out):
+            raise ConfigError(
+                f"'{name}' is listed twice", where=document.where(path) if document else "", path=f"{'.'.join(at)}[{n}]",
+                hint=f"name the second one '{name}/something'",
+            )  # fmt: skip
+        out.append(Entry(name.partition("/")[0], name, settings, envelope, path))
+    return out
 
 
 def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[MeshConfig, Document]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .jsontext import Json, JsonPath, JsonText
 from .records import (
@@ -29,6 +30,8 @@ from .segments import Segment
 from .verdicts import Signal
 
 if TYPE_CHECKING:
+    from .compiler import Plan
+    from .component import Component, Mode
     from .dialects import Dialect
     from .fork import ForkResult
     from .host import Host
@@ -40,6 +43,8 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Request:
@@ -142,10 +147,12 @@ class Exchange:
         "head",
         "host",
         "id",
+        "obligations",
         "operation",
         "outcome",
         "parent",
         "pipeline",
+        "plan",
         "purpose",
         "raw_body",
         "receipt",
@@ -155,6 +162,7 @@ class Exchange:
         "shadowed",
         "started",
         "status",
+        "tags",
         "timeline",
         "usage",
         "when",
@@ -166,6 +174,7 @@ class Exchange:
     ) -> None:
         self.host = host
         self.pipeline = pipeline
+        self.plan: Plan = pipeline.plan
         self.head = head
         self.operation: Operation = operation
         self.dialect = dialect
@@ -175,6 +184,8 @@ class Exchange:
         self.request: Request = None  # type: ignore[assignment]
         self.raw_body = b""
         self.bounds = UNBOUNDED
+        self.obligations: Mapping[str, object] = NOTHING
+        self.tags: Mapping[str, str] = NO_TAGS
         self.attempts: list[Attempt] = []
         self.usage = Usage()
         self.outcome: Outcome | None = None
@@ -284,6 +295,43 @@ class Exchange:
         self._journal.append(("bounds", None, self.bounds))
         self.bounds = self.bounds.narrow(**bounds)
 
+    def oblige(self, by: Component, name: str, value: object = True) -> None:
+        """Binds what is further down the list: some component below ``by`` must carry ``name`` out (``carries``).
+
+        ``redact:<entity>`` joins the bounds, too. Read what was bound from ``obligations``.
+
+        Raises:
+            Refusal: 403, nobody down there can carry it out.
+        """
+        self.pipeline.check_carried(self, by, name)
+        self._journal.append(("obligations", None, self.obligations))
+        self.obligations = {**self.obligations, name: value}
+        if name.startswith("redact:"):
+            self.narrow(redact=frozenset({name.removeprefix("redact:")}))
+
+    def set_mode(self, by: Component, component: str, mode: Mode) -> None:
+        """Runs ``component``, which stands below ``by``, in another mode for this exchange: tightened always, loosened as
+        far as its ``may_loosen`` says.
+
+        Raises:
+            Refusal: 403, it cannot be.
+        """
+        self._journal.append(("plan", None, self.plan))
+        self.plan = self.pipeline.plan_with(self, by, component, mode)
+
+    def tag(self, name: str, value: str) -> None:
+        """Puts a tag on the receipt: at most 32, names of up to 64 characters and values of up to 256.
+
+        Raises:
+            ValueError: it is longer, or there are too many.
+        """
+        if len(name) > 64 or len(value) > 256 or (len(self.tags) >= 32 and name not in self.tags):
+            raise ValueError(
+                "a tag's name has at most 64 characters, its value 256, and there are at most 32"
+            )
+        self._journal.append(("tags", None, self.tags))
+        self.tags = {**self.tags, name: value}
+
     def shorten_deadline(self, seconds_from_now: float) -> None:
         """Brings the deadline forward; a later one is ignored."""
         self._journal.append(("deadline", None, self.deadline))
@@ -374,6 +422,9 @@ class Exchange:
             elif kind == "deadline":
                 undone.append((kind, None, self.deadline))
                 self.deadline = old
+            else:  # obligations, plan, tags
+                undone.append((kind, None, getattr(self, kind)))
+                setattr(self, kind, old)
         if body is not None and self.request.body is not body:
             undone.append(("body", None, None))
             self.request.body = body

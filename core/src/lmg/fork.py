@@ -84,6 +84,7 @@ class Forks:
         )
         child.parent, child.purpose = parent, purpose
         child.bounds, child.deadline = parent.bounds, parent.deadline
+        child.plan, child.obligations, child.tags = parent.plan, parent.obligations, parent.tags
         body = parent.request.body.remove(("stream",)).remove(("stream_options",))
         child.request = Request(child.dialect, body)
         principal = parent.principal

@@ -16,7 +16,8 @@ from .exchange import Attempt, Exchange, Failure, Outcome, Response, Target
 from .verdicts import Deny, Next, Resume, Retry, Stop, Verdict
 
 if TYPE_CHECKING:
-    from .component import AdminRoute, Health
+    from .admin import AdminRoute
+    from .component import Health
     from .streams import StreamFilter
 
 __all__ = ["LIFE_HOOKS", "REVERSED", "SETUP_HOOKS", "Hooks", "hookspec"]
@@ -175,8 +176,8 @@ class Hooks:
     def admin_routes(self) -> list[AdminRoute]:
         """Routes under ``/admin/v1/`` that this component serves.
 
-        Called once per pipeline. The caller is authenticated by the pipeline's own authenticator and must hold
-        the scope ``admin``.
+        Called once per pipeline. Served where the configuration has ``admin:``; the caller is authenticated, and holds
+        the scope ``admin`` or ``admin:<component>``, before a handler runs. Whatever changes something is audited.
 
         Example::
 

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from .errors import QueueFull
 from .services.embedded import (
     EstimatingTokenizer,
@@ -22,11 +24,13 @@ from .telemetry import Recorder
 if TYPE_CHECKING:
     import httpx
 
+    from .admin import AuditEvent
     from .services import CounterStore, Ledger, Secrets, Tokenizer
 
 __all__ = ["Clock", "Host", "Worker"]
 
 log = logging.getLogger("lmg")
+audit_log = logging.getLogger("lmg.audit")
 _CANCEL_S: Final = 1.0  # for a handler that was cut off and cleans up
 
 
@@ -142,6 +146,7 @@ class Host:
         self.component_errors = self.metrics.counter(
             "lmg_component_errors_total", "Failures of components, by hook.", ("component", "hook")
         )
+        self.audit_sinks: list[Callable[[AuditEvent], None]] = []
         self._http: httpx.AsyncClient | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -153,6 +158,15 @@ class Host:
 
             self._http = httpx.AsyncClient(timeout=10.0, trust_env=False, follow_redirects=False)
         return self._http
+
+    def audit(self, event: AuditEvent) -> None:
+        """Tells the log ``lmg.audit`` and whoever has put itself into ``audit_sinks`` what an operator did."""
+        audit_log.info("admin %s", orjson.dumps(event).decode())
+        for sink in self.audit_sinks:
+            try:
+                sink(event)
+            except Exception as error:  # noqa: BLE001 - the plugin barrier
+                log.error("audit_sink_failed error=%s", type(error).__name__)
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Runs ``work`` in the background; it is cancelled at shutdown, its failure is logged.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .attempts import Attempts, OpenStream
 from .bounded import within
-from .compiler import ComponentFailed, Step
+from .compiler import ComponentFailed, Plan, Step
 from .credentials import credential_of
 from .errors import MeshError, Refusal, UpstreamError
 from .exchange import Exchange, Head, Request, Response, Target
@@ -54,14 +54,18 @@ class Client(Protocol):
 class Walk:
     """One exchange on its way."""
 
-    __slots__ = ("client", "exchange", "laters", "pipeline", "plan")
+    __slots__ = ("client", "exchange", "laters", "pipeline")
 
     def __init__(self, pipeline: Pipeline, exchange: Exchange, client: Client) -> None:
         self.pipeline = pipeline
-        self.plan = pipeline.plan
         self.exchange = exchange
         self.client = client
         self.laters: list[tuple[Step, asyncio.Future[Any]]] = []
+
+    @property
+    def plan(self) -> Plan:
+        """The exchange's: a policy may change the modes of what is below it."""
+        return self.exchange.plan
 
     # -- the whole of it ----------------------------------------------------------------------
     async def run(self) -> None:
@@ -110,17 +114,17 @@ class Walk:
     # -- down ---------------------------------------------------------------------------------
     async def down(self) -> Response | OpenStream:
         """From the head to an answer: whole and reviewed, or an open stream."""
-        plan = self.plan
-        if plan.on_request_head:
-            given = await self._request_steps(plan.on_request_head)
+        exchange = self.exchange
+        if exchange.plan.on_request_head:
+            given = await self._request_steps(exchange.plan.on_request_head)
             if given is not None:
                 return await self._answered(*given)
         await self.read_request()
-        if plan.on_request:
-            given = await self._request_steps(plan.on_request)
+        if exchange.plan.on_request:
+            given = await self._request_steps(exchange.plan.on_request)
             if given is not None:
                 return await self._answered(*given)
-        targets = await routed(self.exchange)
+        targets = await routed(exchange)
         if self.laters:
             await self._join(upstream=True)
         answer = await Attempts(self).run(targets)
@@ -147,7 +151,10 @@ class Walk:
 
     async def _request_steps(self, steps: Sequence[Step]) -> tuple[Step, Answer] | None:
         exchange = self.exchange
+        plan = exchange.plan
         for step in steps:
+            if exchange.plan is not plan:
+                return await self._request_steps(_rest(exchange, step))
             if self.laters:
                 await self._join(before=step)
             try:
@@ -482,6 +489,13 @@ class Walk:
         targets = await routed(self.exchange)
         await self._join()
         return targets
+
+
+def _rest(exchange: Exchange, step: Step) -> tuple[Step, ...]:
+    """The steps from ``step`` on, of the plan that has taken the place of the one that was walked so far."""
+    request: Request | None = exchange.request
+    steps = exchange.plan.on_request_head if request is None else exchange.plan.on_request
+    return tuple(one for one in steps if one.index >= step.index)
 
 
 def _with(ours: Mapping[bytes, bytes], theirs: RawHeaders) -> RawHeaders:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
+from .admin import AdminRoute
 from .compiler import Plan, check_component, compile_steps, register
-from .component import AdminRoute, Component, Health, Service, _Configured
+from .component import Component, Health, Service, _Configured
 from .config import Envelope, MeshConfig, validate
 from .discovery import Installed, discover, kind_of, load_component
 from .errors import ConfigError
@@ -17,6 +18,7 @@ from .exchange import Exchange, Operation, Target
 from .fork import ForkResult, Forks
 from .hookspecs import LIFE_HOOKS
 from .host import Host
+from .obligations import check_carried, plan_with
 from .ordering import Listed, check_order
 from .provider import Provider
 from .services.embedded import TargetTable
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Blueprint", "Part", "Pipeline", "draft"]
 
 log = logging.getLogger("lmg")
+MAX_PLANS: Final = 256
 Loader = Callable[[str, str, str, Sequence[str]], type[Any]]
 
 
@@ -58,6 +61,7 @@ class Blueprint:
     listed: tuple[Part, ...]
     providers: tuple[Part, ...]
     services: tuple[Part, ...]
+    admin: tuple[Part, ...] = ()
 
     def build(self, host: Host, before: Pipeline | None = None) -> Pipeline:
         """A pipeline that is not started yet; parts that did not change are carried over from ``before``."""
@@ -100,6 +104,9 @@ def draft(
     listed = tuple(
         part(e.type, e.name, e.settings, e.envelope, e.path, "listed") for e in config.entries(document)
     )
+    admin = tuple(
+        part(e.type, e.name, e.settings, e.envelope, e.path, "listed") for e in config.admin_entries(document)
+    )
     plain = Envelope()
     providers = tuple(
         part(name.partition("/")[0], name, settings or {}, plain, ("providers", name), "provider")
@@ -109,18 +116,20 @@ def draft(
         part(name.partition("/")[0], name, settings or {}, plain, ("services", name), "service")
         for name, settings in config.services.items()
     )
-    check_order(
-        [Listed(p.name, p.component, p.envelope, p.settings) for p in listed],
-        document.where(("pipeline",)) if document is not None else "",
-    )
+    for parts, at in ((listed, ("pipeline",)), (admin, ("admin", "pipeline"))):
+        check_order(
+            [Listed(p.name, p.component, p.envelope, p.settings) for p in parts],
+            document.where(at) if document is not None else "",
+        )
     _check_auth(config, listed)
+    _check_admin(config, listed, admin)
     taken: dict[str, str] = {}
     for p in services:
         if (other := taken.setdefault(p.component.protocol, p.name)) != p.name:
             raise ConfigError(
                 f"'{other}' and '{p.name}' are both the service '{p.component.protocol}'", path="services"
             )
-    return Blueprint(config, listed, providers, services)
+    return Blueprint(config, listed, providers, services, admin)
 
 
 def authenticates(part: Part) -> bool:
@@ -138,6 +147,20 @@ def _check_auth(config: MeshConfig, listed: Sequence[Part]) -> None:
         f"the pipeline has no authenticator, and server.host {config.server.host} can be reached from other machines", path="pipeline",
         hint="list auth_static, listen on 127.0.0.1, or write insecure_no_auth: true",
     )  # fmt: skip
+
+
+def _check_admin(config: MeshConfig, listed: Sequence[Part], admin: Sequence[Part]) -> None:
+    if config.admin is None:
+        return
+    for part in admin:
+        if any(part.name == other.name for other in listed):
+            raise ConfigError(
+                f"'{part.name}' is listed in the pipeline, too", path="admin.pipeline", hint=f"name it '{part.name}/admin'",
+            )  # fmt: skip
+    if admin and not any(authenticates(p) and p.envelope.mode == "enforce" for p in admin):
+        raise ConfigError(
+            "the admin API's own pipeline has no authenticator", path="admin.pipeline", hint="list auth_static or auth_jwt"
+        )  # fmt: skip
 
 
 class Pipeline:
@@ -184,11 +207,27 @@ class Pipeline:
         for listed, component in pairs:
             self.register.register(component, name=listed.name)
         self.plan: Plan = compile_steps(pairs, host)
+        self._plans: dict[frozenset[tuple[int, str]], Plan] = {}
+        self._places = {id(component): n for n, (_, component) in enumerate(pairs)}
+        self.carriers: dict[str, list[int]] = {}
+        for n, (listed, component) in enumerate(pairs):
+            for name in component.carried(listed.settings):
+                self.carriers.setdefault(name, []).append(n)
         self.wants_timeline = any(component.needs_timeline for _, component in pairs)
         self.keeps_text = any(component.needs_written for _, component in pairs)
         self.authenticators = tuple(s for s in self.plan.hooks["on_request"] if "principal" in s.provides)
         # Unknown means deny, in the kernel: past this step there is a principal, or there is no exchange.
         self.auth_gate = next((s for s in reversed(self.authenticators) if not s.shadow), None)
+        self.admin_listed: list[tuple[Listed, Component]] = [
+            (Listed(p.name, p.component, p.envelope, p.settings), made(p))
+            for p in blueprint.admin
+            if p.envelope.mode != "off"
+        ]
+        self.admin_steps = (
+            compile_steps(self.admin_listed, host).hooks["on_request"]
+            if self.admin_listed
+            else self.authenticators
+        )
         self.catalogue = TargetTable(())
         self._candidates: dict[tuple[str, str, str], tuple[Target, ...]] = {}
         self._offered: dict[tuple[str, str], tuple[Target, ...]] = {}
@@ -209,6 +248,28 @@ class Pipeline:
             self.model_data(),
         )
         self.started = True
+
+    def place_of(self, component: Component) -> int:
+        """Where ``component`` stands in the list, from 0; behind its end where it stands in the admin API's own."""
+        return self._places.get(id(component), len(self.listed))
+
+    def plan_for(self, modes: Mapping[int, str]) -> Plan:
+        """The plan of exchanges on which the components at these places run in these modes.
+
+        Raises:
+            OrderError: one whose facts are required would run in shadow, or not at all.
+        """
+        key = frozenset(modes.items())
+        found = self._plans.get(key)
+        if found is None:
+            check_order([_in_mode(listed, modes.get(n)) for n, (listed, _) in enumerate(self.listed)])
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            found = self._plans[key] = self.plan.with_modes(modes)
+        return found
+
+    check_carried = staticmethod(check_carried)
+    plan_with = staticmethod(plan_with)
 
     def candidates(self, model: str, operation: Operation, dialect: str) -> tuple[Target, ...]:
         """The targets of ``model`` whose providers can serve ``dialect``: one operation can have several."""
@@ -265,7 +326,7 @@ class Pipeline:
         for name, component in [
             *((service.name, service) for service in self.services),
             *self.providers.items(),
-            *((listed.name, c) for listed, c in self.listed),
+            *((listed.name, c) for listed, c in (*self.listed, *self.admin_listed)),
         ]:
             ask = getattr(component, "health", None)
             state = ask() if ask is not None else None
@@ -277,7 +338,7 @@ class Pipeline:
         """The admin routes of the listed components, by component."""
         return {
             listed.name: component.admin_routes()
-            for listed, component in self.listed
+            for listed, component in (*self.listed, *self.admin_listed)
             if hasattr(component, "admin_routes")
         }
 
@@ -293,6 +354,12 @@ class Pipeline:
             }
             for listed, component in self.listed
         ]
+
+
+def _in_mode(listed: Listed, mode: str | None) -> Listed:
+    if mode is None:
+        return listed
+    return replace(listed, envelope=listed.envelope.model_copy(update={"mode": mode}))
 
 
 async def _stop(components: Sequence[_Configured]) -> None:

@@ -48,4 +48,5 @@ def _receipt_of(exchange: Exchange) -> Receipt:
             for attempt in attempts
             if (outcome := attempt.outcome) is not None
         ]),
+        exchange.tags,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, TypeVar
 
@@ -47,7 +47,12 @@ class Slot(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. ``models`` None means no list of its own; ``scopes`` holds ``admin`` for operators."""
+    """Who asks, and what the credential itself allows; policies may allow less.
+
+    ``models`` and ``operations`` are None where the credential has no list of its own; a name in ``models`` may hold
+    ``*`` for any run of characters. ``scopes`` holds ``admin`` for operators. ``budget_class`` names the class of
+    budgets that the caller spends from, ``attributes`` what else is known of it (a department, a clearance).
+    """
 
     subject: str
     tenant: str = "default"
@@ -58,6 +63,32 @@ class Principal:
     issuer: str = ""
     key_id: str = ""
     expires_at: float | None = None
+    operations: frozenset[str] | None = None
+    budget_class: str = ""
+    attributes: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def may_use(self, model: str) -> bool:
+        """Whether the credential's own list allows ``model``."""
+        models = self.models
+        if models is None or model in models:
+            return True
+        return any("*" in pattern and fits(pattern, model) for pattern in models)
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether ``text`` is ``pattern``, in which ``*`` stands for any run of characters and nothing else is special."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return text == pattern
+    if not text.startswith(first) or len(text) < len(first) + len(rest[-1]) or not text.endswith(rest[-1]):
+        return False
+    at, end = len(first), len(text) - len(rest[-1])
+    for piece in rest[:-1]:
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,3 +382,4 @@ class Receipt:
     purpose: str = ""
     parent: str = ""
     tried: tuple[Tried, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ async def routed(exchange: Exchange) -> tuple[Target, ...]:
     Raises:
         Refusal: there is none, or a component refused.
     """
-    steps = exchange.pipeline.plan.on_route
+    steps = exchange.plan.on_route
     _check_allowed(exchange)
     targets: Sequence[Target] = exchange.candidates
     if not steps:
@@ -47,11 +47,16 @@ async def routed(exchange: Exchange) -> tuple[Target, ...]:
 
 def _check_allowed(exchange: Exchange) -> None:
     principal = exchange.principal
-    if principal is None or principal.models is None or exchange.request.model in principal.models:
+    if principal is None:
         return
-    raise Refusal(
-        403, "model_not_allowed", "This credential may not use this model.", param="model", headers=((b"x-should-retry", b"false"),),
-    )  # fmt: skip
+    if not principal.may_use(exchange.request.model):
+        raise Refusal(
+            403, "model_not_allowed", "This credential may not use this model.", param="model", headers=((b"x-should-retry", b"false"),),
+        )  # fmt: skip
+    if principal.operations is not None and exchange.operation not in principal.operations:
+        raise Refusal(
+            403, "operation_not_allowed", "This credential may not use this operation.", headers=((b"x-should-retry", b"false"),),
+        )  # fmt: skip
 
 
 def _nothing_left(exchange: Exchange, targets: Sequence[Target]) -> Refusal:

@@ -53,6 +53,8 @@ def run(options: Namespace) -> int:
     config = process.config
     _warn(process.blueprint)
     sockets = listen(config.server.host, config.server.port)
+    if config.admin is not None and config.admin.port is not None:
+        process.use_admin_sockets(listen(config.admin.host, config.admin.port))
     port = sockets[0].getsockname()[1]
     workers = config.server.workers
     with tempfile.TemporaryDirectory(prefix="lmg-") as folder:

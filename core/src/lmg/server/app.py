@@ -192,7 +192,8 @@ class Gateway:
         if self._rest is None:
             from .rest import build
 
-            self._rest = build(self)
+            admin = self.pipeline.config.admin
+            self._rest = build(self, admin=admin is None or admin.port is None)
         return self._rest
 
 

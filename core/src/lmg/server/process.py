@@ -28,6 +28,8 @@ from .protocol import make_protocol
 if TYPE_CHECKING:
     from asyncio import AbstractServer
 
+    from starlette.types import ASGIApp
+
 __all__ = ["Process", "listen", "new_loop", "tls_context", "tune_collector"]
 
 log = logging.getLogger("lmg")
@@ -46,6 +48,7 @@ class Process:
         self._state = ServerState()
         self._servers: list[AbstractServer] = []
         self._sockets: list[socket.socket] = []
+        self._admin_sockets: list[socket.socket] = []
         self._prepared: Pipeline | None = None
         self._tls: ssl.SSLContext | None = None
         self._ended: asyncio.Event = None  # type: ignore[assignment]
@@ -66,6 +69,15 @@ class Process:
         """Where embedded services keep their files if the configuration does not say; before ``start``."""
         self._state_dir = folder
 
+    def use_admin_sockets(self, sockets: list[socket.socket]) -> None:
+        """Where the admin API listens if it has a port of its own; before ``start``."""
+        self._admin_sockets = sockets
+
+    @property
+    def admin_port(self) -> int:
+        """The port of the admin API."""
+        return int((self._admin_sockets or self._sockets)[0].getsockname()[1])
+
     def reread(self) -> None:
         """Reads the configuration anew, for whoever only watches."""
         self._blueprint, self.files = self._read()
@@ -82,13 +94,12 @@ class Process:
         except BaseException:
             for server in self._servers:
                 server.close()
-            for listening in sockets:
+            for listening in (*sockets, *self._admin_sockets):
                 listening.close()
             raise
 
     async def _start(self, sockets: list[socket.socket]) -> None:
         self._ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
         server = self.config.server
         if self.host is None:
             self.host = Host(state_dir=server.state_dir or self._state_dir, secrets_dir=server.secrets_dir)
@@ -96,23 +107,33 @@ class Process:
         await pipeline.start()
         pipeline.activate()
         self.gateway = Gateway(self.host, pipeline)
-        protocol = make_protocol(server.limits, server.allowed_hosts)
+        self._tls = tls_context(server.tls) if server.tls is not None else None
+        self._tick()
+        self._sockets = sockets
+        await self._listen(self.gateway, sockets, server.allowed_hosts, self._tls)
+        admin = self.config.admin
+        if admin is not None and self._admin_sockets:
+            from .rest import build
+
+            tls = tls_context(admin.tls) if admin.tls is not None else None
+            await self._listen(build(self.gateway, front=False), self._admin_sockets, [], tls)
+
+    async def _listen(
+        self, app: ASGIApp, sockets: list[socket.socket], hosts: list[str], tls: ssl.SSLContext | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        protocol = make_protocol(self.config.server.limits, hosts)
         config = uvicorn.Config(
-            self.gateway, http=protocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+            app, http=protocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
             server_header=False, date_header=True, proxy_headers=False,
         )  # fmt: skip
         config.load()
-        self._tls = tls_context(server.tls) if server.tls is not None else None
-        self._tick()
 
         def connection() -> asyncio.Protocol:
             return protocol(config=config, server_state=self._state, app_state={}, _loop=loop)
 
-        self._sockets = sockets
         for listening in sockets:
-            self._servers.append(
-                await loop.create_server(connection, sock=listening, ssl=self._tls, backlog=4096)
-            )
+            self._servers.append(await loop.create_server(connection, sock=listening, ssl=tls, backlog=4096))
 
     def _tick(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
@@ -144,6 +165,8 @@ class Process:
             for name in ("host", "port", "workers", "tls", "state_dir", "limits")
             if getattr(old, name) != getattr(new, name)
         ]
+        if _admin_port(self.config) != _admin_port(pipeline.config):
+            log.warning("reload_needs_restart settings=admin.port")
         if fixed:
             log.warning("reload_needs_restart settings=%s", ",".join(f"server.{name}" for name in fixed))
         self.gateway.swap(pipeline)
@@ -206,7 +229,7 @@ class Process:
         """Closes listeners, connections, components and services."""
         for server in self._servers:
             server.close()
-        for listening in self._sockets:
+        for listening in (*self._sockets, *self._admin_sockets):
             with contextlib.suppress(OSError):
                 listening.close()
         for connection in list(self._state.connections):
@@ -249,6 +272,11 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _admin_port(config: MeshConfig) -> tuple[str, int] | None:
+    admin = config.admin
+    return (admin.host, admin.port) if admin is not None and admin.port is not None else None
 
 
 def _stamps(files: tuple[Path, ...]) -> list[tuple[float, int]]:

@@ -134,12 +134,13 @@ class FileLedger:
 
 def _cell(receipt: Receipt, name: str) -> Any:
     value = getattr(receipt, name)
-    return orjson.dumps(value).decode() if name == "tried" else value
+    return orjson.dumps(value).decode() if name in ("tried", "tags") else value
 
 
 def _receipt(row: dict[str, Any]) -> Receipt:
     row["estimated"], row["streamed"] = bool(row["estimated"]), bool(row["streamed"])
     row["tried"] = tuple(Tried(**one) for one in orjson.loads(row["tried"] or b"[]"))
+    row["tags"] = orjson.loads(row["tags"] or b"{}")
     return Receipt(**row)
 
 

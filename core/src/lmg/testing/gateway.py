@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..admin import AuditEvent
 from ..component import Component
 from ..config import MeshConfig, validate
 from ..exchange import Exchange, Receipt
@@ -165,6 +166,7 @@ class Harness:
         self._each_upstream = dict(upstreams or {})
         self.upstreams = {name: ScriptedUpstream() for name in self._each_upstream}
         self.exchanges: list[Exchange] = []
+        self.audited: list[AuditEvent] = []
         self.process: Process
         self._reading: list[RawClient] = []
 
@@ -199,6 +201,7 @@ class Harness:
             }
         whole["pipeline"] = ["_seen", *whole.get("pipeline", [])]
         whole["server"] = {"watch": False, **whole.get("server", {}), "port": 0}
+        whole.setdefault("admin", {})
         return draft(validate(MeshConfig, whole, (), None), classes=self._classes)
 
     async def reload(self, mesh: Mapping[str, Any]) -> bool:
@@ -217,7 +220,11 @@ class Harness:
             self.process = Process(
                 lambda: (self.read(self._mesh), ()), host=self._host or Host(clock=self._clock)
             )
+            admin = self._mesh.get("admin") or {}
+            if admin.get("port") is not None:
+                self.process.use_admin_sockets(listen("127.0.0.1", admin["port"]))
             await self.process.start(listen("127.0.0.1", 0))
+            self.process.host.audit_sinks.append(self.audited.append)
         except BaseException:
             await self._stop_upstreams()
             raise

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lmg import AdminRoute, Host, Refusal
+from lmg import AdminCall, AdminRoute, Host, Refusal
 
 from .circuit import CLOSED, OPEN, STATES, Circuit
 from .registry import Registry
 
 __all__ = ["Admin"]
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class _Asked(BaseModel):
@@ -38,28 +35,28 @@ class Admin:
         """``GET states``; ``POST open`` and ``POST reset`` with the ``target`` as ``provider:model``, or ``provider``."""
         return [
             AdminRoute("GET", "states", self.states),
-            AdminRoute("POST", "open", self.open),
-            AdminRoute("POST", "reset", self.reset),
+            AdminRoute("POST", "open", self.open, _Open),
+            AdminRoute("POST", "reset", self.reset, _Asked),
         ]
 
-    async def states(self, body: Any, query: Mapping[str, str]) -> Any:
+    async def states(self, call: AdminCall) -> Any:
         """Every circuit that is known, those that are open first."""
         now = self._host.clock.monotonic()
         found = sorted(self._registry.circuits(), key=lambda circuit: -circuit.state)
         return {"circuits": [self._shown(circuit, now) for circuit in found]}
 
-    async def open(self, body: Any, query: Mapping[str, str]) -> Any:
+    async def open(self, call: AdminCall) -> Any:
         """Opens a circuit by hand, for ``for_s`` seconds (300)."""
-        asked = _parsed(_Open, body)
+        asked: _Open = call.body
         now = self._host.clock.monotonic()
         circuit = self._circuit(asked.target)
         circuit.force(now, asked.for_s)
         return self._shown(circuit, now)
 
-    async def reset(self, body: Any, query: Mapping[str, str]) -> Any:
+    async def reset(self, call: AdminCall) -> Any:
         """Closes a circuit and forgets why it was open."""
         now = self._host.clock.monotonic()
-        circuit = self._circuit(_parsed(_Asked, body).target)
+        circuit = self._circuit(call.body.target)
         circuit.close(now, "reset", forget=True)
         return self._shown(circuit, now)
 
@@ -86,11 +83,3 @@ class Admin:
             "waiting": len(circuit.waiting),
             "probing": circuit.state != CLOSED and circuit.probe is not None,
         }
-
-
-def _parsed(model: type[M], body: Any) -> M:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"]) or "body"
-        raise Refusal(400, "invalid_request", f"{place}: {error.errors()[0]['msg']}", param=place) from None

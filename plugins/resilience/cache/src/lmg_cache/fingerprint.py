@@ -135,7 +135,7 @@ def may_use(principal: Principal, model: str) -> bool:
     """Whether the credential may use the model: the kernel asks that on the way to a target, which a kept answer
     does not take.
     """
-    return principal.models is None or model in principal.models
+    return principal.may_use(model)
 
 
 def canonical(body: JsonText, without: frozenset[str]) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Any, ClassVar, Final
 
 import orjson
 
 from lmg import (
+    AdminCall,
     AdminRoute,
     Answer,
     Component,
@@ -34,7 +35,7 @@ from .flights import Flight, Flights
 from .memory import MemoryEntries
 from .observed import Observed
 from .place import Place
-from .purges import Purge, kept_after, purge_of
+from .purges import Purge, PurgeAsked, kept_after
 from .routes import Routes, depends_on_more, temperature_fits
 from .shared import SharedEntries
 
@@ -301,18 +302,18 @@ class Cache(Component):
     # -- set-up -------------------------------------------------------------------------------
     def admin_routes(self) -> list[AdminRoute]:
         """``GET stats`` and ``POST purge``."""
-        return [AdminRoute("GET", "stats", self._stats), AdminRoute("POST", "purge", self._purge)]
+        return [AdminRoute("GET", "stats", self._stats), AdminRoute("POST", "purge", self._purge, PurgeAsked)]
 
-    async def _stats(self, body: Any, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _stats(self, call: AdminCall) -> dict[str, Any]:
         flights, shared = self._flights, self._shared
         told = self._observed.told() | {"flights": len(flights), "followers": flights.followers}
         if shared is not None:
             told |= {"store_errors": shared.errors, "not_stored": shared.dropped}
         return told
 
-    async def _purge(self, body: Any, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _purge(self, call: AdminCall) -> dict[str, Any]:
         """Forgets answers of a tenant, of models like a pattern, or all; those on their way are not kept either."""
-        purge = purge_of(body, self._clock.now())
+        purge = call.body.at(self._clock.now())
         if self._shared is not None:
             try:
                 await self._shared.purge(purge)

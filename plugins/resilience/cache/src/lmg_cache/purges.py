@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
-from lmg import Refusal
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["MAX_PURGES", "Purge", "kept_after", "purge_of"]
+__all__ = ["MAX_PURGES", "Purge", "PurgeAsked", "kept_after"]
 
 MAX_PURGES: Final = 64
 """Marks that are kept; beyond it they become one that forgets everything."""
@@ -29,21 +29,23 @@ class Purge:
         )
 
 
-def purge_of(body: Any, at: float) -> Purge:
-    """The purge that an operator's request describes: ``tenant``, ``model`` (a pattern), both, or all there is.
+class PurgeAsked(BaseModel):
+    """The purge that an operator asks for: of ``tenant``, of ``model`` (a pattern), of both, or of all there is."""
 
-    Raises:
-        Refusal: 400.
-    """
-    stated = {} if body is None else body
-    if type(stated) is not dict or not stated.keys() <= {"tenant", "model"}:
-        raise Refusal(400, "invalid_request", "The body may have the members 'tenant' and 'model'.")
-    for name, value in stated.items():
-        if type(value) is not str or not 0 < len(value) <= 256:
-            raise Refusal(
-                400, "invalid_request", f"'{name}' must be a string of 1 to 256 characters.", param=name
-            )
-    return Purge(at, stated.get("tenant"), stated.get("model"))
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    tenant: str | None = Field(None, min_length=1, max_length=256)
+    model: str | None = Field(None, min_length=1, max_length=256)
+
+    @model_validator(mode="after")
+    def _no_null(self) -> PurgeAsked:
+        if any(getattr(self, name) is None for name in self.model_fields_set):
+            raise ValueError("what is absent means all of them; a null does not")
+        return self
+
+    def at(self, now: float) -> Purge:
+        """It, of what was made before ``now`` (seconds since the epoch)."""
+        return Purge(now, self.tenant, self.model)
 
 
 def kept_after(purges: list[Purge], new: Purge, longest_s: float) -> list[Purge]:

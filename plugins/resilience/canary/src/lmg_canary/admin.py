@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from math import isfinite
 from typing import Any
 
-from lmg import AdminRoute, Host, Refusal, ServiceError
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmg import AdminCall, AdminRoute, Host, Refusal, ServiceError
 
 from .comparison import Report
 from .keeper import Keeper
@@ -16,7 +18,17 @@ from .trial import Trial
 __all__ = ["Admin"]
 
 VERBS = ("promote", "abort", "pause", "resume", "restart")
-Handler = Callable[[Any, Mapping[str, str]], Awaitable[Any]]
+Handler = Callable[[AdminCall], Awaitable[Any]]
+
+
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    experiment: str | None = Field(None, max_length=256)
+
+
+class _Promote(_Named):
+    to: float | None = Field(None, description="A percentage of the traffic.")
 
 
 class Admin:
@@ -32,24 +44,23 @@ class Admin:
         """The routes of the component."""
         return [
             AdminRoute("GET", "experiments", self._list),
-            *(AdminRoute("POST", verb, self._command(verb)) for verb in VERBS),
+            *(
+                AdminRoute("POST", verb, self._command(verb), _Promote if verb == "promote" else _Named)
+                for verb in VERBS
+            ),
         ]
 
-    async def _list(self, body: Any, query: Mapping[str, str]) -> dict[str, Any]:
-        name = query.get("experiment")
+    async def _list(self, call: AdminCall) -> dict[str, Any]:
+        name = call.query.get("experiment")
         trials = self._keeper.trials if name is None else [self._named(name)]
         return {"experiments": [await self._shown(trial) for trial in trials]}
 
     def _command(self, verb: str) -> Handler:
-        async def handle(body: Any, query: Mapping[str, str]) -> dict[str, Any]:
-            asked = {} if body is None else body
-            if not isinstance(asked, dict):
-                raise Refusal(400, "invalid_request", "The body must be a JSON object.")
-            trial, to = self._named(asked.get("experiment")), asked.get("to")
-            if to is not None and (verb != "promote" or type(to) not in (int, float)):
-                raise Refusal(400, "invalid_request", "'to' is a percentage, for promote alone.", param="to")
+        async def handle(call: AdminCall) -> dict[str, Any]:
+            asked: _Named = call.body
+            trial = self._named(asked.experiment)
             try:
-                await self._keeper.command(trial, verb, None if to is None else float(to))
+                await self._keeper.command(trial, verb, asked.to if isinstance(asked, _Promote) else None)
             except NotPossible as error:
                 raise Refusal(409, "not_possible", f"{trial.name} cannot {verb}: {error}.") from error
             except ServiceError as error:
@@ -63,7 +74,7 @@ class Admin:
 
         return handle
 
-    def _named(self, name: object) -> Trial:
+    def _named(self, name: str | None) -> Trial:
         trials = self._keeper.trials
         if name is None and len(trials) == 1:
             return trials[0]

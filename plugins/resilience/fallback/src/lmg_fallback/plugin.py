@@ -115,7 +115,7 @@ class Fallback(Component):
         return [target for target in held[1] if target.provider not in serving]
 
     def _routes_first(self, exchange: Exchange) -> bool:
-        steps = exchange.pipeline.plan.on_route
+        steps = exchange.plan.on_route
         return next((step.component for step in steps if not step.shadow), self) is self
 
     # -- the next -----------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lmg import (
+    AdminCall,
     AdminRoute,
     Attempt,
     Component,
@@ -286,8 +287,8 @@ class RateLimit(Component):
         """``GET levels``: what is left of the limits that this process has applied lately, or that the query names."""
         return [AdminRoute("GET", "levels", self._levels)]
 
-    async def _levels(self, body: object, query: Mapping[str, str]) -> object:
-        bounds = list(islice(self._scopes.asked_for(query), MAX_LEVELS))
+    async def _levels(self, call: AdminCall) -> object:
+        bounds = list(islice(self._scopes.asked_for(call.query), MAX_LEVELS))
         store = self.host.counters
         shown: dict[str, object] = {"store": "shared" if store.shared else "process"}
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from lmg import AdminRoute, Attempt, Bounds, Component, Deny, Exchange, Host, Outcome, Slot, Target
+from lmg import AdminCall, AdminRoute, Attempt, Bounds, Component, Deny, Exchange, Host, Outcome, Slot, Target
 from lmg.component import Facts
 
 from .aliases import Aliases
@@ -260,7 +260,7 @@ class Router(Component):
         """``GET targets``: what was measured of each target, in this process."""
         return [AdminRoute("GET", "targets", self._list_targets)]
 
-    async def _list_targets(self, body: Any, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _list_targets(self, call: AdminCall) -> dict[str, Any]:
         now = self.host.clock.monotonic()
         listed = []
         for card in self._cards:
