@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .jsontext import Json, JsonPath, JsonText
@@ -43,8 +42,8 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
-NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
-NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, object]] = {}
+NO_TAGS: Final[Mapping[str, str]] = {}
 
 
 class Request:

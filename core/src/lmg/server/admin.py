@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -17,7 +18,7 @@ from starlette.responses import Response
 
 from ..admin import ADMIN, AdminCall, AdminRequest, AdminRoute, AuditEvent, holds
 from ..compiler import ComponentFailed, Step
-from ..errors import Refusal
+from ..errors import Refusal, ServiceError
 from ..exchange import Exchange, Principal
 from ..lifecycle import unauthenticated
 from ..services.embedded import as_json
@@ -136,16 +137,21 @@ class Admin:
             body = _checked(route, written)
             asked = await self._named(exchange, asked, path, written)
             await self._ruled(exchange, policies, asked, path, written)
+            if asked.approvers:  # they approved it once
+                await self._gateway.host.counters.remove(_approvals(asked.change))
             call = AdminCall(principal, body, dict(request.query_params), params, exchange.request_id)
             answer = await route.handler(call)
         except Refusal as refusal:
             self._audit(exchange, asked, path, "denied" if refusal.status < 500 else "failed", refusal.code)
             raise
+        except ServiceError as error:
+            self._audit(exchange, asked, path, "failed", "store_unavailable")
+            raise Refusal(
+                503, "store_unavailable", "A store is away; nothing is known to have changed.", type="server_error"
+            ) from error  # fmt: skip
         except Exception:
             self._audit(exchange, asked, path, "failed", "internal_error")
             raise
-        if asked.approvers:
-            await self._gateway.host.counters.remove(_approvals(asked.change))
         self._audit(exchange, asked, path, "success")
         return json_response(answer)
 
@@ -156,7 +162,9 @@ class Admin:
         actor = [principal.issuer, principal.tenant, principal.subject]
         what = orjson.dumps([actor, asked.method, path, written], option=orjson.OPT_SORT_KEYS)
         change = hashlib.sha256(what).hexdigest()[:32]
-        (stored,) = await self._gateway.host.counters.get([_approvals(change)])
+        stored = None
+        with suppress(ServiceError):  # where the store is away, nobody has approved anything
+            (stored,) = await self._gateway.host.counters.get([_approvals(change)])
         approvers = frozenset(orjson.loads(stored)) if stored else frozenset()
         return AdminRequest(asked.method, asked.component, asked.route, asked.params, change, approvers)
 
@@ -174,7 +182,8 @@ class Admin:
                     "change": asked.change, "actor": principal.subject, "tenant": principal.tenant, "issuer": principal.issuer,
                     "method": asked.method, "path": path, "body": written, "at": host.clock.now(),
                 }  # fmt: skip
-                await host.counters.put(_pending(asked.change), orjson.dumps(pending), self._ttl_s)
+                with suppress(ServiceError):
+                    await host.counters.put(_pending(asked.change), orjson.dumps(pending), self._ttl_s)
                 refusal.headers = (*refusal.headers, (b"x-lmg-change", asked.change.encode()))
             raise
 
