@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
@@ -367,3 +369,13 @@ async def test_no_route_of_the_app_answers_without_identity_unless_it_is_public(
                 expected = {200, 405} if path in PUBLIC else {401, 405}
                 assert answer.status_code in expected, (method, path, answer.status_code)
         assert not gateway.upstream.received
+
+
+def test_the_example_of_the_documentation_loads() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "admin.md"
+    if not page.exists():
+        pytest.skip("the documentation is not beside these tests")
+    text = page.read_text().split("```yaml\n")[1].split("```")[0]
+    config = validate(MeshConfig, yaml.safe_load(text.replace("${", "$").replace("_KEY}", "_KEY")), (), None)
+    assert config.admin is not None
+    assert [entry.name for entry in config.admin_entries()] == ["auth_static/operators"]

@@ -261,7 +261,7 @@ class _Watched:
             elif kind == "reply":
                 row.changes.append(f"reply header {key.decode('latin-1')}")
             elif kind != "slot":
-                row.changes.append(kind)
+                row.changes.append("reply headers" if kind == "replies" else kind)
         after = _body(exchange)
         if body is not None and after is not None and after.value != body.value:
             row.changes.append("body")

@@ -284,6 +284,13 @@ class Exchange:
         self._journal.append(("reply", name, self._reply_headers.get(name, _ABSENT)))
         self._reply_headers[name] = value
 
+    def set_reply_headers(self, headers: Mapping[bytes, bytes]) -> None:
+        """Sets several at once; possible until commit."""
+        if self.committed:
+            raise RuntimeError("the head has left: reply headers can be written until commit")
+        self._journal.append(("replies", None, self._reply_headers))
+        self._reply_headers = {**self._reply_headers, **headers}
+
     @property
     def reply_headers(self) -> Mapping[bytes, bytes]:
         """The headers that components have set on the answer."""
@@ -421,6 +428,9 @@ class Exchange:
             elif kind == "deadline":
                 undone.append((kind, None, self.deadline))
                 self.deadline = old
+            elif kind == "replies":
+                undone.append((kind, None, self._reply_headers))
+                self._reply_headers = old
             else:  # obligations, plan, tags
                 undone.append((kind, None, getattr(self, kind)))
                 setattr(self, kind, old)

@@ -57,7 +57,8 @@ def families_of(kinds: tuple[Kind, ...], *, anthropic: bool) -> tuple[Family, ..
 
 def tell(exchange: Exchange, scoped: Scoped, levels: Sequence[Level]) -> None:
     """Sets the headers of the answer; one that another component has set stays where it has less left."""
-    header, there, bounds = exchange.reply_header, exchange.reply_headers, scoped.bounds
+    there, bounds = exchange.reply_headers, scoped.bounds
+    told: dict[bytes, bytes] = {}
     # All dialects know OpenAI's, which came first.
     families = scoped.families
     if exchange.dialect.name.startswith("anthropic."):
@@ -67,17 +68,19 @@ def tell(exchange: Exchange, scoped: Scoped, levels: Sequence[Level]) -> None:
         place = places[0] if len(places) == 1 else min(places, key=lambda n: levels[n].remaining)
         bound, level = bounds[place], levels[place]
         left = level.remaining
-        if (told := there.get(family.remaining)) is not None and int(told) <= left:
+        if (before := there.get(family.remaining)) is not None and int(before) <= left:
             continue
         # What is held will be spent, or come back sooner: until then the bucket is full again at the latest.
         reset_s = (bound.capacity - left) * bound.unit_s
         if reset_s < level.reset_s:
             reset_s = level.reset_s
-        header(family.limit, bound.shown)
-        header(family.remaining, b"%d" % left)
-        header(
-            family.reset, _time(exchange.host.clock.now() + reset_s) if family.rfc3339 else duration(reset_s)
+        told[family.limit] = bound.shown
+        told[family.remaining] = b"%d" % left
+        told[family.reset] = (
+            _time(exchange.host.clock.now() + reset_s) if family.rfc3339 else duration(reset_s)
         )
+    if told:
+        exchange.set_reply_headers(told)
 
 
 def duration(seconds: float) -> bytes:
