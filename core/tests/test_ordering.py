@@ -156,3 +156,32 @@ async def test_what_a_component_requires_may_depend_on_its_configuration() -> No
         ) as gateway:
             assert (await gateway.chat()).status == 200
     assert seen == [False, True]
+
+
+def test_what_a_component_uses_may_depend_on_its_configuration() -> None:
+    class Settings(ComponentConfig):
+        late: bool = False
+
+    class Policy(Component):
+        Config = Settings
+
+        @classmethod
+        def used(cls, config: Any) -> Facts:
+            return {"on_request": ("risk",)} if config.late else {}
+
+        def on_request(self, exchange: Exchange) -> None:
+            return None
+
+    class Risk(Component):
+        provides = {"on_request": ("risk",)}
+
+        def on_request(self, exchange: Exchange) -> None:
+            return None
+
+    above = [
+        Listed("policy", Policy, Envelope(), Settings(late=False)),
+        Listed("risk", Risk, Envelope(), ComponentConfig()),
+    ]
+    check_order(above)
+    with pytest.raises(OrderError, match="its on_request reads 'risk', which 'risk' provides"):
+        check_order([Listed("policy", Policy, Envelope(), Settings(late=True)), above[1]])

@@ -99,8 +99,8 @@ async def test_a_gateway_of_the_kernel_and_one_provider_answers(
         assert answer.json()["choices"][0]["message"]["content"] == "Hello!"
         assert (await client.post("/v1/chat/completions", json=asks("gpt-none"))).status_code == 404
         assert (await client.get("/readyz")).status_code == 200
-        # There is no caller with the scope `admin`, so there is no admin API.
-        assert (await client.get("/admin/v1/pipeline")).status_code == 403
+        # Nobody has configured it, so there is no admin API.
+        assert (await client.get("/admin/v1/pipeline")).status_code == 404
     assert scripted_upstream.received[0].header("authorization") == "Bearer sk-upstream-0123"
 
 

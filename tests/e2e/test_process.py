@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from lmg.testing.servers import free_port
+
 ECHO = "providers: {echo: {models: [%s]}}\nserver: {workers: %d}\n"
 
 
@@ -91,10 +93,30 @@ def test_sigterm_lets_a_stream_end_whole_and_exits_with_0(served: Callable[..., 
     assert gateway.process.wait(10) == 0
 
 
+def test_the_admin_api_has_a_port_of_its_own_that_all_workers_serve(served: Callable[..., Any]) -> None:
+    port, key = free_port(), "sk-admin-0123456789"
+    gateway = served(
+        ECHO % ("m", 2) + f"admin: {{port: {port}, pipeline: [auth_static: {{keys: [{{key: {key}, subject: op, scopes: [admin]}}]}}]}}\n"
+    )  # fmt: skip
+    there = f"http://127.0.0.1:{port}"
+    assert ask(gateway.url, "/admin/v1/pipeline")[0] == 404
+    for _ in range(8):  # whichever worker answers
+        assert ask(there, "/admin/v1/pipeline")[0] == 401
+        assert ask(there)[0] == 404
+        request = urllib.request.Request(
+            there + "/admin/v1/pipeline", headers={"authorization": f"Bearer {key}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert json.loads(answer.read())["pipeline"] == []
+    gateway.process.terminate()
+    assert gateway.process.wait(10) == 0
+
+
 def test_workers_share_one_ledger(served: Callable[..., Any]) -> None:
     key = "sk-admin-0123456789"
     gateway = served(
         ECHO % ("m", 2)
+        + "admin: {}\n"
         + f"pipeline: [auth_static: {{keys: [{{key: {key}, subject: op, scopes: [admin]}}]}}]\n"
     )
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}

@@ -81,6 +81,11 @@ class Component(_Configured):
         return cls.requires
 
     @classmethod
+    def used(cls, config: Any) -> Facts:
+        """What it uses with this (checked) configuration: ``uses``, where that says it all."""
+        return cls.uses
+
+    @classmethod
     def carried(cls, config: Any) -> frozenset[str]:
         """The obligations that it carries out with this (checked) configuration: ``carries``, where that says it all."""
         return cls.carries

@@ -49,7 +49,9 @@ class Listed:
         return needed
 
     def uses(self, hook: str) -> tuple[str, ...]:
-        return self.component.uses.get(hook, ())
+        component = self.component
+        facts = component.uses if self.settings is None else component.used(self.settings)
+        return facts.get(hook, ())
 
     def serves(self, other: Listed) -> bool:
         """Whether what this one provides is there whenever ``other`` runs."""

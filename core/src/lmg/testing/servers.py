@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["RedisServer", "absent", "free_port", "program"]
+__all__ = ["PostgresServer", "RedisServer", "absent", "free_port", "program"]
 
 READY_S = 60.0
 
@@ -134,3 +136,139 @@ class RedisServer:
         """Lets it go on."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+
+class PostgresServer:
+    """``with PostgresServer(tmp_path) as postgres:`` — a real PostgreSQL that keeps its port and data over restarts.
+
+    It refuses to run as root, so there it runs as ``nobody``, and its data lie in a folder of that user's own.
+    The environment's ``LMG_POSTGRES_BIN`` names the folder of another version's programs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._bin = _postgres_bin()
+        # A test's own folder is often closed to other users, and the path of a Unix socket has to be short.
+        self.data = Path(tempfile.mkdtemp(prefix="lmg-pg-"))
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        if self._user is not None:
+            os.chown(self.data, self._user.pw_uid, self._user.pw_gid)
+
+    @property
+    def url(self) -> str:
+        """The database ``postgres`` of the superuser ``postgres``, who needs no password."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return (self.folder / "postgres.log").read_text()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def start(self) -> None:
+        """Starts it (again, with the data that it had) and returns when it takes connections."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.data / "PG_VERSION").exists():
+            self._run(
+                "initdb", "-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"
+            )
+        command = [
+            *self._as_user(), str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.data),
+            "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB",
+        ]  # fmt: skip
+        with (self.folder / "postgres.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        ends = time.monotonic() + READY_S
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > ends:
+                raise RuntimeError(f"the server did not start: {self.log[-2000:]}")
+            time.sleep(0.02)
+
+    def _as_user(self) -> list[str]:
+        return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if self._user else []
+
+    def _run(self, name: str, *arguments: str) -> str:
+        command = [*self._as_user(), str(self._bin / name), *arguments]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
+        return done.stdout
+
+    def _answers(self) -> bool:
+        ready = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "5"]
+        return subprocess.run(ready, capture_output=True, timeout=30, check=False).returncode == 0
+
+    def do(self, sql: str) -> str:
+        """Runs ``sql`` and returns what it gives: a line a row, ``|`` between columns."""
+        return self._run("psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, self.url).strip()
+
+    def dump(self) -> str:
+        """Everything in the database, as SQL."""
+        return self._run("pg_dump", self.url)
+
+    def stop(self) -> None:
+        """Ends it in order: connections are closed, data are kept (``pg_ctl stop -m fast``)."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+            self.process = None
+
+    def kill(self) -> None:
+        """Ends it at once with all of its processes, as a power cut would; it recovers when it starts again."""
+        if self.process is not None:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        """Stops all of its processes where they stand: connections stay open, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> None:
+        """To the server and its children, each of which leads a session of its own."""
+        assert self.process is not None
+        first = self.process.pid
+        # The server first: stopped or dead, it makes no more of them.
+        os.kill(first, which)
+        for child in _children(first):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, which)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _postgres_bin() -> Path:
+    """Debian keeps the server's programs beside the path, in a folder of their version."""
+    named = os.environ.get("LMG_POSTGRES_BIN")
+    found = [Path(named)] if named else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = [folder for folder in found if (folder / "initdb").exists()]
+    if not found:
+        in_path = shutil.which("initdb")
+        if in_path:
+            return Path(in_path).resolve().parent
+        program("pg_ctlcluster", "postgresql")  # in CI installs the server; elsewhere ends the test
+        found = sorted(
+            folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if (folder / "initdb").exists()
+        )
+    if not found:
+        absent("PostgreSQL is not installed (apt-get install postgresql)")
+    return found[-1]
