@@ -93,11 +93,16 @@ def fits(pattern: str, text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TlsPeer:
-    """The verified client certificate of a mutual-TLS connection."""
+    """The verified client certificate of a mutual-TLS connection.
+
+    ``subject`` is its distinguished name with the long names of attributes, values escaped by RFC 4514 §2.4; ``sans`` are
+    ``kind:value``; ``sha256`` is the digest of the whole certificate (DER), in hex.
+    """
 
     subject: str
     sans: tuple[str, ...]
     serial: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Source: RFC 9112 §2 to §7, RFC 9110 §7.2.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import ssl
 import time
@@ -410,15 +411,24 @@ class FrontDoor(HttpToolsProtocol):
 
 def tls_peer(tls: ssl.SSLObject) -> TlsPeer | None:
     """Who the verified client certificate names, or None where there is none."""
-    certificate = tls.getpeercert()
-    if not certificate:
+    certificate, encoded = tls.getpeercert(), tls.getpeercert(binary_form=True)
+    if not certificate or not encoded:
         return None
     subject: Any = certificate.get("subject", ())
-    name = ",".join(f"{key}={value}" for part in subject for key, value in part)
+    name = ",".join(f"{key}={_escaped(value)}" for part in subject for key, value in part)
     sans: Any = certificate.get("subjectAltName", ())
     return TlsPeer(
-        name, tuple(f"{kind}:{value}" for kind, value in sans), str(certificate.get("serialNumber", ""))
-    )
+        name, tuple(f"{kind}:{value}" for kind, value in sans), str(certificate.get("serialNumber", "")),
+        hashlib.sha256(encoded).hexdigest(),
+    )  # fmt: skip
+
+
+def _escaped(value: str) -> str:
+    """A value of a distinguished name, so that none looks like two (RFC 4514 §2.4)."""
+    escaped = re.sub(r'[,+"\\<>;=]', lambda found: "\\" + found.group(), value).replace("\0", "\\00")
+    if escaped.startswith(("#", " ")):
+        escaped = "\\" + escaped
+    return f"{escaped[:-1]}\\ " if value.endswith(" ") and len(value) > 1 else escaped
 
 
 def make_protocol(limits: Limits, allowed_hosts: list[str]) -> type[FrontDoor]:

@@ -229,27 +229,31 @@ class PostgresServer:
     def kill(self) -> None:
         """Ends it at once with all of its processes, as a power cut would; it recovers when it starts again."""
         if self.process is not None:
-            self._signal(signal.SIGKILL)
+            for pid in self._stopped():
+                os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def freeze(self) -> None:
         """Stops all of its processes where they stand: connections stay open, and nobody answers."""
-        self._signal(signal.SIGSTOP)
+        self._stopped()
 
     def thaw(self) -> None:
         """Lets them go on."""
-        self._signal(signal.SIGCONT)
+        assert self.process is not None
+        for pid in (*_children(self.process.pid), self.process.pid):
+            os.kill(pid, signal.SIGCONT)
 
-    def _signal(self, which: signal.Signals) -> None:
-        """To the server and its children, each of which leads a session of its own."""
+    def _stopped(self) -> list[int]:
+        """Stops the server, which then makes no more processes, and those that it has made; all of them."""
         assert self.process is not None
         first = self.process.pid
-        # The server first: stopped or dead, it makes no more of them.
-        os.kill(first, which)
-        for child in _children(first):
+        os.kill(first, signal.SIGSTOP)
+        children = _children(first)
+        for child in children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, which)
+                os.kill(child, signal.SIGSTOP)
+        return [first, *children]
 
 
 def _children(pid: int) -> list[int]:
