@@ -1,0 +1,160 @@
+"""The redactor on the events of an answer: every dialect, text and tool arguments, however the upstream cuts them."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from lmg import Component, Deny, Exchange, Response, StreamFilter
+from lmg.redaction import Patterns, Redactor, Rule
+from lmg.redaction.filter import RedactingFilter, redact_segments
+from lmg.testing import Harness, chat_events, sse
+
+EMAIL = "A-Za-z0-9._%+@-"
+SECRET = "ada@acme.example"
+REDACTOR = Redactor(
+    [
+        Patterns(
+            EMAIL, [Rule("email", rf"(?<![{EMAIL}])[A-Za-z0-9._%+-]{{1,64}}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")],
+            max_length=320, anchor="@", within=65,
+        )
+    ],
+    lambda one: f"[{one.name}]",
+)  # fmt: skip
+
+
+class Masks(Component):
+    def on_stream(self, exchange: Exchange) -> StreamFilter:
+        return RedactingFilter(REDACTOR, lambda text: Deny(403, "signed_value"))
+
+    def on_response(self, exchange: Exchange, response: Response) -> None:
+        redact_segments(response, REDACTOR)
+
+
+def cut(text: str, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    if seed == 0:
+        return list(text)
+    at = sorted(rng.sample(range(len(text)), 6))
+    return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
+
+
+ASKS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 100},
+    "/v1/responses": {"input": "hi"},
+}
+TOOL = {
+    "/v1/chat/completions": {"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}},
+    "/v1/messages": {"name": "mail", "input_schema": {"type": "object"}},
+    "/v1/responses": {"type": "function", "name": "mail", "parameters": {"type": "object"}},
+}  # fmt: skip
+
+
+def texts(path: str, events: list[Any]) -> tuple[str, str]:
+    """The text and the tool arguments that a client has put together."""
+    said, arguments = "", ""
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        if path == "/v1/chat/completions":
+            for choice in event.get("choices", []):
+                said += choice["delta"].get("content") or ""
+                for call in choice["delta"].get("tool_calls") or []:
+                    arguments += call["function"].get("arguments") or ""
+        elif path == "/v1/messages":
+            delta = event.get("delta") or {}
+            said += delta.get("text") or ""
+            arguments += delta.get("partial_json") or ""
+        elif event["type"] == "response.output_text.delta":
+            said += event["delta"]
+        elif event["type"] == "response.function_call_arguments.delta":
+            arguments += event["delta"]
+    return said, arguments
+
+
+@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_cut_of_a_streamed_text_shows_a_value(path: str, seed: int) -> None:
+    text = f"Write to {SECRET}, or to {SECRET.upper()}; ends with {SECRET}"
+    async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
+        gateway.upstream.stream(*chat_events(*cut(text, seed)))
+        answer = await gateway.request({"model": "test-model", "stream": True, **ASKS[path]}, path=path)
+        assert answer.status == 200
+        assert texts(path, answer.events)[0] == "Write to [email], or to [email]; ends with [email]"
+        assert SECRET.encode() not in answer.raw.lower()
+
+
+@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("seed", range(5))
+async def test_tool_arguments_stay_json_and_show_no_value(path: str, seed: int) -> None:
+    arguments = json.dumps({"to": SECRET, "cc": ["caf\u00e9", SECRET], "n": 1}).replace("@", "\\u0040")
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> list[bytes]:
+        return sse({
+            "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "test-model",
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        })  # fmt: skip
+
+    events = chunk({"role": "assistant", "content": None, "tool_calls": [call]})
+    for piece in cut(arguments, seed):
+        events += chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+    events += [*chunk({}, "tool_calls"), *sse("[DONE]")]
+    async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
+        gateway.upstream.stream(*events)
+        body = {"model": "test-model", "stream": True, "tools": [TOOL[path]], **ASKS[path]}
+        answer = await gateway.request(body, path=path)
+        assert answer.status == 200
+        found = json.loads(texts(path, answer.events)[1])
+        assert found == {"to": "[email]", "cc": ["café", "[email]"], "n": 1}
+        assert b"acme.example" not in answer.raw
+
+
+@pytest.mark.parametrize("path", list(ASKS))
+async def test_a_whole_answer_becomes_the_same(path: str) -> None:
+    async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
+        gateway.upstream.reply(
+            {
+                "id": "c", "object": "chat.completion", "created": 1, "model": "test-model",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"to {SECRET}"}}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        )  # fmt: skip
+        answer = await gateway.request({"model": "test-model", **ASKS[path]}, path=path)
+        assert answer.status == 200
+        assert b"to [email]" in answer.raw
+        assert SECRET.encode() not in answer.raw
+
+
+async def test_text_that_is_held_when_a_stream_breaks_is_not_shown() -> None:
+    async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
+        gateway.upstream.stream(*chat_events("to ", "ada@acme.exam", done=False)[:3])
+        answer = await gateway.chat(stream=True)
+        assert b"ada@" not in answer.raw
+        assert answer.events[-1]["error"]
+
+
+async def test_a_signed_text_with_a_value_in_it_ends_the_stream() -> None:
+    thinking = [
+        {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "model": "test-model", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": piece}} for piece in ("to ada@ac", "me.example", " then")),
+    ]  # fmt: skip
+    from lmg.dialects.registry import DIALECTS
+
+    dialect = DIALECTS[b"/v1/messages"]
+    made = RedactingFilter(REDACTOR, lambda text: Deny(403, "signed_value"))
+    said: list[Any] = []
+    for value in thinking:
+        event = dialect.make_event(value, "delta")
+        said.append(made.feed(event))
+        if any(delta.signed for delta in event.deltas):
+            break
+    assert any(delta.signed for value in thinking for delta in dialect.make_event(value, "delta").deltas)
+    for value in thinking[3:]:
+        said.append(made.feed(dialect.make_event(value, "delta")))
+    assert any(isinstance(one, Deny) for one in said)
