@@ -19,8 +19,12 @@ from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = {
-    "plugins/auth_keys": ["auth_static"],
+    "plugins/auth_jwt": ["auth_jwt"],
+    "plugins/auth_keys": ["auth_keys", "auth_static"],
+    "plugins/auth_mtls": ["auth_mtls"],
     "plugins/finops/catalogue": ["catalogue"],
+    "plugins/guardrails/schema_guard": ["schema_guard"],
+    "plugins/opa": ["opa"],
     "plugins/providers/anthropic": ["anthropic"],
     "plugins/providers/bedrock": ["bedrock"],
     "plugins/providers/echo": ["echo"],
@@ -33,10 +37,10 @@ PLUGINS = {
     "plugins/resilience/fallback": ["fallback"],
     "plugins/resilience/load_shedding": ["load_shedding"],
     "plugins/resilience/rate_limit": ["rate_limit"],
-    "plugins/state/redis": ["redis"],
     "plugins/resilience/retry": ["retry"],
     "plugins/resilience/router": ["router"],
     "plugins/resilience/stream_rescue": ["stream_rescue"],
+    "plugins/state/redis": ["redis"],
 }
 PROVIDERS = ("openai", "anthropic", "gemini", "bedrock", "local")
 """Whose wires docs/translation.md shows, one a column."""

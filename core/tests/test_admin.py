@@ -303,6 +303,7 @@ def test_nobody_grants_what_they_do_not_hold() -> None:
         ({"tenant": "other"}, "tenant"), ({"scopes": ["admin"]}, "scopes"), ({"roles": ["ops"]}, "roles"), ({}, "models"),
         ({"models": ["*"]}, "models"), ({"models": ["gpt-5*"]}, "models"), ({"models": ["claude"]}, "models"),
         ({"models": ["echo"], "operations": None}, "operations"), ({"models": ["echo"], "operations": ["images"]}, "operations"),
+        ({"models": ["echo"], "attributes": {"department": "sales"}}, "attributes"), ({"models": ["echo"], "budget_class": "gold"}, "budget_class"),
     ):  # fmt: skip
         with pytest.raises(Refusal, match=name):
             check_grant(

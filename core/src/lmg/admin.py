@@ -97,10 +97,13 @@ def check_grant(
     roles: Collection[str] = (),
     models: Collection[str] | None = None,
     operations: Collection[str] | None = None,
+    attributes: Mapping[str, str | tuple[str, ...]] | None = None,
+    budget_class: str | None = None,
 ) -> None:
     """Nobody grants what they do not hold. The scope ``admin`` holds everything.
 
-    ``models`` and ``operations`` None means that the grant is for all of them.
+    ``models`` and ``operations`` None means that the grant is for all of them, ``tenant`` and ``budget_class`` None that it
+    says nothing of them.
 
     Raises:
         Refusal: 403 that names the member of the grant, never more of what the holder lacks.
@@ -119,6 +122,8 @@ def check_grant(
                 holder.operations is not None
                 and (operations is None or not holder.operations.issuperset(operations)),
             ),
+            ("attributes", not _values(attributes or {}) <= _values(holder.attributes)),
+            ("budget_class", budget_class is not None and budget_class != holder.budget_class),
         )
         if beyond
     ]
@@ -126,6 +131,14 @@ def check_grant(
         raise Refusal(
             403, "grant_exceeds_own", f"You cannot grant what you do not hold: {', '.join(wide)}.", param=wide[0]
         )  # fmt: skip
+
+
+def _values(attributes: Mapping[str, str | tuple[str, ...]]) -> set[tuple[str, str]]:
+    return {
+        (name, value)
+        for name, values in attributes.items()
+        for value in ((values,) if isinstance(values, str) else values)
+    }
 
 
 def _within(models: Collection[str] | None, holder: Principal) -> bool:

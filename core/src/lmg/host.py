@@ -124,12 +124,18 @@ class Host:
     """One per process; it outlives pipelines, so what it holds survives a reload."""
 
     MAX_TASKS: Final = 10_000
+    reads_only = False
+    """True where a request is only explained: nothing may be written, nowhere."""
+    connects = True
+    """False where it is explained without leave to ask others: raise ``lmg.readonly.NotExplained`` instead."""
 
     def __init__(
         self, *, state_dir: Path | None = None, secrets_dir: Path | None = None, clock: Clock | None = None
     ) -> None:
         self.clock = clock or Clock()
         self.state_dir = state_dir
+        self.keeps_state = True
+        """False where ``state_dir`` is a temporary folder, which goes with the gateway: nothing to keep keys in."""
         self.metrics = Recorder()
         self.counters: CounterStore
         self.ledger: Ledger

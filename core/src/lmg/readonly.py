@@ -109,11 +109,15 @@ async def _nothing(item: Any) -> None:
 class ReadOnlyHost(Host):
     """Knows where the state is and never writes there."""
 
+    reads_only = True
+
     def __init__(self, state_dir: Path | None, secrets_dir: Path | None, *, connect: bool) -> None:
         super().__init__(secrets_dir=secrets_dir)
         self.state_dir = state_dir
+        self.keeps_state = True
         self.counters = ReadOnlyCounters(state_dir / "counters" if state_dir is not None else None)
         self.ledger = _NoLedger()
+        self.connects = connect
         if not connect:
             self._http = httpx.AsyncClient(transport=_NoTransport(), trust_env=False)
 

@@ -103,6 +103,7 @@ class Process:
         server = self.config.server
         if self.host is None:
             self.host = Host(state_dir=server.state_dir or self._state_dir, secrets_dir=server.secrets_dir)
+            self.host.keeps_state = server.state_dir is not None or self._state_dir is None
         pipeline = self._blueprint.build(self.host)
         await pipeline.start()
         pipeline.activate()

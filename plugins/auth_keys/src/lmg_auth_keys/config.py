@@ -1,105 +1,93 @@
-"""The configuration of `auth_static`: keys become digests as soon as they are read."""
+"""The configuration of `auth_keys`."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lmg import ComponentConfig
 
-__all__ = ["AuthStaticConfig", "StaticKey", "digest"]
+from .peppers import Peppers
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-# What a caller can send: a header's value loses spaces at its ends, and credentials are ASCII (RFC 6750 §2.1).
-_SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-MIN_LENGTH = 16
+__all__ = ["AuthKeysConfig"]
 
-
-def digest(key: str) -> str:
-    """The SHA-256 of a key, in hex: what is kept of it."""
-    return hashlib.sha256(key.encode()).hexdigest()
+MIN_PEPPER = 32
+_PEPPER_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
+SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
 
-def _either(schema: dict[str, Any]) -> None:
-    """What the validator asks for, where editors look: exactly one of the two, and no empty one to begin with."""
-    for name in ("key", "sha256"):
-        schema["properties"][name].pop("default")
-    schema["oneOf"] = [{"required": ["key"]}, {"required": ["sha256"]}]
+class AuthKeysConfig(ComponentConfig):
+    """Keys that the gateway issues and keeps in a database."""
 
-
-class StaticKey(ComponentConfig):
-    """One caller. Give `key` (from a secret reference) or `sha256`; only the digest is kept."""
-
-    model_config = ConfigDict(json_schema_extra=_either)
-
-    # A setting to write, not to read: its value never gets as far as this field.
-    key: Annotated[
-        SecretStr | None,
-        WithJsonSchema(
-            {
-                "type": "string",
-                "format": "password",
-                "writeOnly": True,
-                "minLength": MIN_LENGTH,
-                "pattern": f"^{_SENDABLE.pattern}$",
-            }
-        ),
-    ] = Field(
+    pepper: SecretStr = Field(
+        ...,
+        min_length=MIN_PEPPER,
+        description="The secret that keys are hashed with, at least 32 characters, the same on all replicas: "
+        "`${LMG_AUTH_KEYS_PEPPER}`. Without it the database is of no use to anybody.",
+    )
+    pepper_id: str = Field("1", description="The name of `pepper`; another secret needs another name.")
+    old_peppers: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Earlier peppers by their names: they still verify, and hash nothing new.",
+    )
+    database: SecretStr | None = Field(
         None,
-        exclude=True,
-        repr=False,
-        description="The key, as a reference: `${SOME_SECRET}`. It is digested when it is read.",
+        description="`sqlite:////var/lib/lmg/keys.sqlite` or `postgresql://user:password@host/name` "
+        "(`?ssl=verify-full`); by default `auth_keys.sqlite` in `server.state_dir`.",
     )
-    sha256: Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{_DIGEST.pattern}$"})] = Field(
-        "", description="In the place of `key`: its SHA-256, 64 lower-case hex digits."
+    poll_s: float = Field(
+        1.0,
+        ge=0.01,
+        le=4,
+        description="How often the database is asked for changes: revocation takes this long.",
     )
-    subject: str = Field(..., min_length=1, max_length=256, description="Who calls with this key.")
-    tenant: str = Field(
-        "default", min_length=1, max_length=256, description="The tenant that the caller belongs to."
+    timeout_s: float = Field(
+        2.0, gt=0, le=30, description="The longest that one call of the database may take."
     )
-    roles: list[str] = Field(default_factory=list, description="Roles, for policies.")
-    scopes: list[str] = Field(default_factory=list, description="`admin` opens the admin API.")
-    models: list[str] | None = Field(None, description="Models that this key may use; absent means all.")
+    max_stale_s: float = Field(
+        3600.0,
+        gt=0,
+        description="How long known keys are still good while the database is away; then 503 `auth_unavailable`.",
+    )
+    max_keys: int = Field(
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Live keys at a time; one more is not issued. About 0.6 KB of memory each.",
+    )
+    grace_s: float = Field(
+        86_400.0,
+        ge=0,
+        description="How long a key still works that was rotated, where the request does not say.",
+    )
 
-    @model_validator(mode="before")
+    @field_validator("database")
     @classmethod
-    def _digest_the_key(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        value = dict(value)
-        if "key" in value:
-            key = value.pop("key")
-            if "sha256" in value:
-                raise ValueError("give key or sha256, not both")
-            if not isinstance(key, str) or len(key) < MIN_LENGTH:
-                raise ValueError(f"a key needs at least {MIN_LENGTH} characters")
-            if not _SENDABLE.fullmatch(key):
-                raise ValueError(
-                    "the key holds characters that no header can carry (a line break at its end?)"
-                )
-            value["sha256"] = digest(key)
-        elif "sha256" not in value:
-            raise ValueError("give key (as a reference, like ${TEAM_KEY}) or sha256")
-        elif not _DIGEST.fullmatch(str(value["sha256"])):
-            raise ValueError("sha256 must be 64 lower-case hex digits")
+    def _a_database_we_speak_to(cls, value: SecretStr | None) -> SecretStr | None:
+        url = "" if value is None else value.get_secret_value()
+        if value is not None and not url.startswith(SCHEMES):
+            raise ValueError(f"a database starts with {', '.join(SCHEMES)}")
+        if url.partition("?")[0] in ("sqlite:///", "sqlite:///:memory:"):
+            raise ValueError("keys that only live in memory would be gone after a restart: name a file")
         return value
 
-
-class AuthStaticConfig(ComponentConfig):
-    """Keys from the configuration, for small installations and for machines."""
-
-    keys: list[StaticKey] = Field(
-        ..., min_length=1, max_length=10_000, description="The callers and their keys."
-    )
-
     @model_validator(mode="after")
-    def _no_key_twice(self) -> AuthStaticConfig:
-        seen: dict[str, str] = {}
-        for key in self.keys:
-            if key.sha256 in seen:
-                raise ValueError(f"'{seen[key.sha256]}' and '{key.subject}' have the same key")
-            seen[key.sha256] = key.subject
+    def _peppers_that_differ(self) -> AuthKeysConfig:
+        if not all(_PEPPER_ID.fullmatch(name) for name in (self.pepper_id, *self.old_peppers)):
+            raise ValueError("a pepper_id has 1 to 32 letters, digits, dots and dashes")
+        if self.pepper_id in self.old_peppers:
+            raise ValueError(
+                f"'{self.pepper_id}' is both pepper_id and one of old_peppers: name the new one anew"
+            )
+        if any(len(old.get_secret_value()) < MIN_PEPPER for old in self.old_peppers.values()):
+            raise ValueError(f"a pepper needs at least {MIN_PEPPER} characters")
+        if self.poll_s + self.timeout_s >= self.max_stale_s:
+            raise ValueError("max_stale_s must be longer than poll_s and timeout_s together")
         return self
+
+    @property
+    def peppers(self) -> Peppers:
+        """All of them, ready to hash."""
+        secrets = {name: old.get_secret_value() for name, old in self.old_peppers.items()}
+        return Peppers(self.pepper_id, {**secrets, self.pepper_id: self.pepper.get_secret_value()})
