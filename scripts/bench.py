@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,7 @@ class Bench:
         self.chunks("paced stream, untouched: CPU per chunk", gateway, "≤ 60 µs")
         self.chunks("paced stream that a filter reads: CPU per chunk", self.gateway("filter"), "≤ 75 µs")
         self.resilience(gateway)
+        self.components()
         self.latency(gateway, proxy)
         if full:
             self.burst(gateway)
@@ -271,6 +273,25 @@ class Bench:
             self.table.add(
                 f"router, fallback, retry, breaker, rate limit, {where}: CPU added", f"{added:.0f} µs", bar
             )
+
+    def components(self) -> None:
+        """What identity and policy cost a request by themselves."""
+        measured = tool(0, "components.py")
+        said, _ = measured.communicate(timeout=300)
+        if measured.returncode:
+            raise SystemExit("the components were not measured")
+        us: dict[str, float] = json.loads(said)
+        add = self.table.add
+        add("auth_jwt, a token that is known: CPU", f"{us['jwt_cached']:.1f} µs", "≤ 15 µs")
+        share = us["jwt_uncached"] / us["jwt_bare"]
+        add("auth_jwt, RS256, as a multiple of PyJWT alone", f"{share:.2f} x", "≤ 1.3 x")
+        add("auth_keys, a key that it has issued: CPU", f"{us['keys']:.1f} µs")
+        for engine, (name, what) in product(
+            ("regorus_vm", "regorus"),
+            (("one", "one policy of the library"), ("four", "the four of the example")),
+        ):
+            add(f"opa, {engine}, {what}: CPU", f"{us[f'{engine}_{name}']:.0f} µs", "≤ 60 µs")
+            add("the same, decided before: CPU", f"{us[f'{engine}_{name}_cached']:.1f} µs", "≤ 10 µs")
 
     def redis(self) -> int | None:
         """The port of a Redis, ready, where there is one."""
