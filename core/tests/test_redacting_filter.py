@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lmg import Component, Deny, Exchange, Response, StreamFilter
+from lmg import Component, Deny, Exchange, Response, Signal, StreamEvent, StreamFilter
 from lmg.redaction import Patterns, Redactor, Rule
 from lmg.redaction.filter import RedactingFilter, redact_segments
 from lmg.testing import Harness, chat_events, sse
@@ -158,3 +158,32 @@ async def test_a_signed_text_with_a_value_in_it_ends_the_stream() -> None:
     for value in thinking[3:]:
         said.append(made.feed(dialect.make_event(value, "delta")))
     assert any(isinstance(one, Deny) for one in said)
+
+
+class Observes(Component):
+    """Signals what it sees, as a guard does."""
+
+    def on_stream(self, exchange: Exchange) -> StreamFilter:
+        class Filter(StreamFilter):
+            def feed(self, event: StreamEvent) -> tuple[StreamEvent, ...]:
+                if event.deltas:
+                    exchange.signal(Signal("seen", 1.0))
+                return (event,)
+
+            def finish(self) -> tuple[StreamEvent, ...]:
+                exchange.signal(Signal("over", 1.0))
+                return ()
+
+        return Filter()
+
+
+@pytest.mark.parametrize(("mode", "told"), [("enforce", {"seen", "over"}), ("shadow", set())])
+async def test_what_a_filter_in_shadow_signals_only_shadows_see(mode: str, told: set[str]) -> None:
+    async with Harness(
+        {"pipeline": [{"observes": {"mode": mode}}]}, classes={"observes": Observes}
+    ) as gateway:
+        assert (await gateway.chat(stream=True)).status == 200
+        exchange = await gateway.ended()
+        assert {signal.name for signal in exchange.signals} == told
+        exchange._reader_shadow = True
+        assert {signal.name for signal in exchange.signals} == {"seen", "over"}

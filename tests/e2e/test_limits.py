@@ -180,7 +180,7 @@ async def test_while_redis_is_gone_the_declared_mode_holds_nothing_hangs_and_it_
         (redis.freeze if how == "frozen" else redis.kill)()
         answers = await asyncio.gather(*load, *(timed(ask) for _ in range(100)))
         assert {status for status, _ in answers} <= {200, meanwhile}
-        assert sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99)] < 2.0
+        assert sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99)] < 5.0
         assert [(await ask()).status_code for _ in range(20)] == [meanwhile] * 20
         ready = await plain.get("/readyz")
         assert ready.status_code == 200 and ready.json()["degraded"].get("redis") == "degraded"

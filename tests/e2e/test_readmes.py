@@ -36,7 +36,7 @@ BLOCKS = [(path, n, text) for path in READMES for n, text in enumerate(configura
 def test_every_configuration_loads(path: Path, text: str, tmp_path: Path) -> None:
     mesh = tmp_path / "mesh.yaml"
     mesh.write_text(text)
-    environ = {name: f"sk-{name.lower()}-0123456789" for name in _REFERENCE.findall(text)}
+    environ = {name: f"sk-{name.lower()}-0123456789abcdef0123456789" for name in _REFERENCE.findall(text)}
     config, document = read_config(mesh, environ)
     blueprint = draft(config, document)
     assert blueprint.listed or blueprint.providers

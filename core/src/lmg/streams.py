@@ -183,6 +183,7 @@ class FilterChain:
         """One plain ``feed`` behind the plugin barrier."""
         if link.owed is not None:
             link.give(event)
+        mark = self._enter_shadow() if link.step.shadow else None
         started = time.perf_counter()
         try:
             result: Any = link.filter.feed(event)
@@ -191,12 +192,25 @@ class FilterChain:
             return self._broke(link, event, error)
         finally:
             link.spent += time.perf_counter() - started
+            if mark is not None:
+                self._leave_shadow(mark)
         return self._took(link, event, out)
+
+    def _enter_shadow(self) -> Any:
+        self._exchange._reader_shadow = True
+        return self._exchange.mark()
+
+    def _leave_shadow(self, mark: Any) -> None:
+        """What a filter in shadow has written is kept where only shadow components see it."""
+        exchange = self._exchange
+        exchange._reader_shadow = False
+        exchange.keep_as_shadow(exchange.roll_back(mark))
 
     async def _call_async(self, link: _Link, event: StreamEvent | None) -> Sequence[StreamEvent]:
         """``feed`` of a filter that waits for somebody, or any filter's ``finish``."""
         if link.owed is not None and event is not None:
             link.give(event)
+        mark = self._enter_shadow() if link.step.shadow else None
         started = time.perf_counter()
         try:
             result: Any = link.filter.feed(event) if event is not None else link.filter.finish()
@@ -207,6 +221,8 @@ class FilterChain:
             return self._broke(link, event, error)
         finally:
             link.spent += time.perf_counter() - started
+            if mark is not None:
+                self._leave_shadow(mark)
         return self._took(link, event, out)
 
     def _broke(self, link: _Link, event: StreamEvent | None, error: Exception) -> list[StreamEvent]:

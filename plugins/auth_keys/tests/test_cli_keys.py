@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -125,7 +126,7 @@ async def test_a_key_from_the_command_line_reaches_a_gateway_that_runs(
 async def remote(gateway: Gateway, *arguments: str, token: str = ROOT) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "lmg", "keys", *arguments, "--url", gateway.url]
     return await asyncio.to_thread(
-        subprocess.run, program, env={"LMG_ADMIN_KEY": token, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+        subprocess.run, program, env={"LMG_ADMIN_KEY": token, "PATH": "/usr/bin:/bin", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}, capture_output=True, text=True, check=False
     )  # fmt: skip
 
 

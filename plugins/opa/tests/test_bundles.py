@@ -143,7 +143,6 @@ def test_an_archive_is_unpacked_in_memory_under_plain_names() -> None:
     ],
     ids=lambda packed: f"{len(packed)} bytes",
 )
-# fmt: skip
 def test_an_archive_with_tricks_is_refused(packed: bytes) -> None:
     with pytest.raises(PolicyFault):
         bundle_of(unpack(packed), packed=True)

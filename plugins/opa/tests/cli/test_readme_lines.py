@@ -39,7 +39,11 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "decisions.jsonl").write_text(
         json.dumps(entry(decided, "1", labels={}, path="lmg/authz", mask=[])) + "\n"
     )
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    program = tmp_path / "bin" / "lmg"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lmg "$@"\n')
+    program.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     lines = _lines()
     assert {line.split()[2] for line in lines} == {"new", "test", "eval", "explain", "replay"}
     for line in lines:

@@ -202,6 +202,10 @@ def test_modules_are_bounded() -> None:
 def test_unknown_engine_is_an_error_of_the_configuration() -> None:
     with pytest.raises(ConfigError, match="regorus, regorus_vm or wasm"):
         engine("cedar")
+
+
+def test_each_engine_is_had_by_its_name() -> None:
+    pytest.importorskip("opapywasm", reason="pip install 'lmg-opa[wasm]'")
     assert [engine(name).name for name in ENGINES] == list(ENGINES)
 
 

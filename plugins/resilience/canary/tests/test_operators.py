@@ -69,7 +69,7 @@ async def test_only_operators_may_look_or_act() -> None:
         ("resume", None, 409, 50),
         ("restart", None, 200, 50),
         ("abort", {"experiment": "nope"}, 404, 50),
-        ("abort", {"experiment": ["trial"]}, 404, 50),
+        ("abort", {"experiment": ["trial"]}, 400, 50),
         ("abort", b"[1]", 400, 50),
         ("abort", b"{", 400, 50),
         ("destroy", None, 404, 50),

@@ -116,6 +116,7 @@ async def test_attempts_under_way_are_counted_until_each_has_ended_however(
 
     class _Pipeline:
         deadline_s = 60.0
+        plan = None
 
     host = Host()
     router = Router(Router.Config(), host, "router")

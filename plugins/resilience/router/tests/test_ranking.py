@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmg import Outcome, Prices, Usage
+from lmg import AdminCall, Outcome, Prices, Principal, Usage
 from lmg_router.prices import price_of
 
 USD = 10**9
@@ -225,6 +225,6 @@ async def test_what_was_skipped_or_cancelled_says_nothing_of_the_target(board: A
     await table.route()
     table.begin(A, stream=True)(complete(1.0))
     table.begin(B, stream=True)(complete(0.5))
-    before = (await table.router._list_targets(None, {}))["targets"]
+    before = (await table.router._list_targets(AdminCall(Principal("op"))))["targets"]
     table.begin(B, stream=True)(outcome)
-    assert (await table.router._list_targets(None, {}))["targets"] == before
+    assert (await table.router._list_targets(AdminCall(Principal("op"))))["targets"] == before
