@@ -22,14 +22,14 @@ COMMANDS: Final = "lmg.commands"
 
 KNOWN: Final = {
     "anthropic": "lmg-anthropic", "auth_jwt": "lmg-auth-jwt", "auth_keys": "lmg-auth-keys", "auth_mtls": "lmg-auth-mtls",
-    "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock", "breaker": "lmg-breaker", "cache": "lmg-cache", "canary": "lmg-canary",
-    "catalogue": "lmg-catalogue", "deepseek": "lmg-local", "echo": "lmg-echo", "fallback": "lmg-fallback",
-    "gemini": "lmg-gemini", "groq": "lmg-local", "idempotency": "lmg-cache", "llamacpp": "lmg-local",
-    "lmstudio": "lmg-local", "load_shedding": "lmg-load-shedding", "local": "lmg-local", "mistral": "lmg-local",
-    "ollama": "lmg-local", "opa": "lmg-opa", "openai": "lmg-openai", "openrouter": "lmg-local",
-    "rate_limit": "lmg-rate-limit", "redis": "lmg-redis", "retry": "lmg-retry", "router": "lmg-router",
-    "schema_guard": "lmg-schema-guard", "stream_rescue": "lmg-stream-rescue", "together": "lmg-local", "vllm": "lmg-local",
-    "xai": "lmg-local",
+    "auth_static": "lmg-auth-keys", "azure": "lmg-openai", "bedrock": "lmg-bedrock", "breaker": "lmg-breaker",
+    "cache": "lmg-cache", "canary": "lmg-canary", "catalogue": "lmg-catalogue", "deepseek": "lmg-local", "dlp": "lmg-dlp",
+    "echo": "lmg-echo", "fallback": "lmg-fallback", "gemini": "lmg-gemini", "groq": "lmg-local", "idempotency": "lmg-cache",
+    "llamacpp": "lmg-local", "lmstudio": "lmg-local", "load_shedding": "lmg-load-shedding", "local": "lmg-local",
+    "mistral": "lmg-local", "ollama": "lmg-local", "opa": "lmg-opa", "openai": "lmg-openai", "openrouter": "lmg-local",
+    "pii_filter": "lmg-pii-filter", "rate_limit": "lmg-rate-limit", "redis": "lmg-redis", "retry": "lmg-retry",
+    "risk": "lmg-risk", "router": "lmg-router", "schema_guard": "lmg-schema-guard", "stream_rescue": "lmg-stream-rescue",
+    "together": "lmg-local", "vllm": "lmg-local", "xai": "lmg-local",
 }  # fmt: skip
 """Components of this project and the distributions that offer them: for the pip line of an error."""
 
