@@ -210,3 +210,11 @@ def test_an_escaped_value_is_found_and_what_is_not_replaced_keeps_its_escapes() 
 def test_what_is_no_json_is_looked_at_all_the_same(text: str, becomes: str) -> None:
     for cuts in ([], list(range(len(text)))):
         assert json_streamed(text, cuts) == becomes
+
+
+def test_the_example_of_the_package_runs() -> None:
+    import doctest
+
+    import lmg.redaction
+
+    assert doctest.testmod(lmg.redaction) == (0, 4)

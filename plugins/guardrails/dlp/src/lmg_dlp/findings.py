@@ -20,6 +20,8 @@ from .tokens import TOKENS
 __all__ = ["Direction", "Findings", "Policy"]
 
 Direction = Literal["request", "answer"]
+TAKEN_OUT: Final = 0.45
+"""How a value weighs that was taken out: by itself it brings no score over the usual threshold of 0.5."""
 _STRENGTH: Final = {"off": 0, "tag": 1, "redact": 2, "block": 3}
 _VENDORS: Final = (TOKENS, SHAPES, TELEGRAM, Links())
 _REMOVED: Final = frozenset({"invisible", "hidden_text"})
@@ -93,6 +95,7 @@ class Findings:
         self.kinds: dict[str, int] = {}
         self.blocked = ""
         self._probability: dict[str, float] = {}
+        self._weight: dict[str, float] = {}
         self._new: list[str] = []
         self._tenant = tenant
         self._count = count
@@ -156,6 +159,7 @@ class Findings:
             self._new.append(kind)
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         self._probability[kind] = max(self._probability.get(kind, 0.0), probability(kind, text))
+        self._weight[kind] = max(self._weight.get(kind, 0.0), TAKEN_OUT if action == "redact" else 1.0)
         self._count(kind, action)
         if action == "block":
             self.blocked = self.blocked or kind
@@ -165,7 +169,7 @@ class Findings:
         new, self._new = self._new, []
         where = self.policy.direction
         return [
-            Signal("dlp", self._probability[kind], where=where, detail=kind, shadow=shadow) for kind in new
+            Signal("dlp", self._probability[kind], self._weight[kind], where, kind, shadow) for kind in new
         ]
 
     def denial(self) -> Deny | None:
