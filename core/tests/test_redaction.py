@@ -217,4 +217,4 @@ def test_the_example_of_the_package_runs() -> None:
 
     import lmg.redaction
 
-    assert doctest.testmod(lmg.redaction) == (0, 4)
+    assert doctest.testmod(lmg.redaction) == (0, 5)

@@ -10,7 +10,7 @@ part of a value waits, from the earliest run that is open; the rest leaves at on
 'write to [email] today'
 >>> stream = redactor.stream()
 >>> [stream.feed("write to ada@ac"), stream.feed("me.example today"), stream.finish()]
-['write to ', '[email] today', '']
+['write to ', '[email] ', 'today']
 """
 
 from .detectors import Detector, Found, KnownValues, Patterns, Rule
