@@ -12,7 +12,9 @@ from lmg_dlp.config import DlpConfig
 from lmg_dlp.findings import Findings
 from lmg_dlp.plugin import policy_of
 
-FOLDER = Path("/work/shared/data/guardrails")
+BESIDE = (parent / "shared" / "data" / "guardrails" for parent in Path(__file__).resolve().parents)
+FOLDER = next((folder for folder in BESIDE if folder.is_dir()), Path("shared"))
+"""The corpora stand beside the checkout, where they are at all."""
 PUBLIC = {"ip_public"}
 """Labelled as secrets by their source; a public address is none."""
 
