@@ -291,7 +291,9 @@ async def test_the_last_good_bundle_starts_a_gateway_whose_server_is_down(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"not gzip", gzip.compress(b"not a tar"), packed({"a.rego": ALLOW_ALL})[:-9]]
+    "body",
+    [b"", b"not gzip", gzip.compress(b"not a tar"), packed({"a.rego": ALLOW_ALL})[:-9]],
+    ids=["empty", "text", "no archive", "cut"],
 )
 async def test_garbage_is_refused(body: bytes) -> None:
     server = Server()
