@@ -231,10 +231,8 @@ class Plan:
     up_stream: tuple[Step, ...] = ()
     hooks: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     modes: Mapping[int, str] = field(default_factory=dict)
-
-    def enforces(self, index: int) -> bool:
-        """Whether the component at ``index`` of the list does something here, and not in shadow."""
-        return any(step.index == index and not step.shadow for steps in self.hooks.values() for step in steps)
+    enforcing: frozenset[int] = frozenset()
+    """The places in the list of the components that do something, and not in shadow."""
 
     def with_modes(self, modes: Mapping[int, str]) -> Plan:
         """This plan for exchanges on which some components run in another mode."""
@@ -346,6 +344,7 @@ def _plan(ordered: dict[str, tuple[Step, ...]], modes: Mapping[int, str]) -> Pla
         up_stream=_up(ordered["on_stream"], ordered["on_response"]),
         hooks=ordered,
         modes=modes,
+        enforcing=frozenset(step.index for steps in ordered.values() for step in steps if not step.shadow),
     )
 
 

@@ -325,6 +325,10 @@ class Exchange:
         self._journal.append(("plan", None, self.plan))
         self.plan = self.pipeline.plan_with(self, by, component, mode)
 
+    def enforces(self, component: Component) -> bool:
+        """Whether ``component`` runs here, and not in shadow: whether what it does outside the exchange may stay."""
+        return self.pipeline.place_of(component) in self.plan.enforcing
+
     def tag(self, name: str, value: str) -> None:
         """Puts a tag on the receipt: at most 32, names of up to 64 characters and values of up to 256.
 

@@ -29,7 +29,7 @@ def check_carried(exchange: Exchange, by: Component, name: str) -> None:
     place = pipeline.place_of(by)
     for index in pipeline.carriers.get(name, ()):
         when = pipeline.listed[index][0].envelope.when
-        if index > place and exchange.plan.enforces(index) and applies(when, index, exchange):
+        if index > place and index in exchange.plan.enforcing and applies(when, index, exchange):
             return
     raise _unmet(f"nothing below carries out '{name}'")
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from lmg import AdminRoute, Component, ConfigError, Deny, Exchange, Health, Host, ServiceError
 from lmg.component import Facts
 from lmg.credentials import credential_of
-from lmg.readonly import NotExplained, ReadOnlyHost
+from lmg.readonly import NotExplained
 
 from .admin import Admin
 from .config import AuthKeysConfig
@@ -91,7 +91,7 @@ class AuthKeys(Component):
         usage = Usage(store, self.config.max_keys)
         tending = Tending(self.host, self._directory, self._peppers, follower, usage, snapshot)
         self._running = running = _Running(store, follower, usage, snapshot, tending, [])
-        if isinstance(self.host, ReadOnlyHost):
+        if self.host.reads_only:
             self._read_only(running)
             return
         try:

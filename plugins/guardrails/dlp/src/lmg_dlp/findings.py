@@ -164,13 +164,11 @@ class Findings:
         if action == "block":
             self.blocked = self.blocked or kind
 
-    def signals(self, *, shadow: bool = False) -> list[Signal]:
+    def signals(self) -> list[Signal]:
         """One for each kind that was found since this was last asked."""
         new, self._new = self._new, []
         where = self.policy.direction
-        return [
-            Signal("dlp", self._probability[kind], self._weight[kind], where, kind, shadow) for kind in new
-        ]
+        return [Signal("dlp", self._probability[kind], self._weight[kind], where, kind) for kind in new]
 
     def denial(self) -> Deny | None:
         """The refusal, where something was found that blocks; it tells the caller no more than the kind."""

@@ -96,10 +96,9 @@ class Dlp(Component):
     def on_stream(self, exchange: Exchange) -> StreamFilter:
         """The same for an answer that comes in pieces; what is decided leaves at once."""
         findings = self._open(exchange, self._answer)
-        enforced = exchange.plan.enforces(exchange.pipeline.place_of(self))
 
         def report() -> None:
-            for signal in findings.signals(shadow=not enforced):
+            for signal in findings.signals():
                 exchange.signal(signal)
 
         return DlpFilter(

@@ -226,15 +226,7 @@ class PiiFilter(Component):
 
     # -- what is told ---------------------------------------------------------------------------
     def _tell(self, exchange: Exchange, entity: str, where: str) -> None:
-        exchange.signal(
-            Signal("pii", 1.0, self.config.signal_weight, where, entity, shadow=self._in_shadow(exchange))
-        )
-
-    def _in_shadow(self, exchange: Exchange) -> bool:
-        return any(
-            component is self and not exchange.plan.enforces(n)
-            for n, (_, component) in enumerate(exchange.pipeline.listed)
-        )
+        exchange.signal(Signal("pii", 1.0, self.config.signal_weight, where, entity))
 
     def _count(self, actions: Mapping[str, str], counts: Mapping[str, int], direction: str) -> None:
         for entity, count in counts.items():

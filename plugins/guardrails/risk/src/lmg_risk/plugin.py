@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from lmg import (
@@ -170,14 +171,10 @@ class Risk(Component):
                 self.name, exchange.id, decision.score, decision.action, ",".join(decision.reasons),
             )  # fmt: skip
 
-    def _enforces(self, exchange: Exchange) -> bool:
-        """Whether this is no shadow run: what is written to the store would stay."""
-        return exchange.plan.enforces(exchange.pipeline.place_of(self))
-
     # -- approval -------------------------------------------------------------------------------
     async def _approve(self, exchange: Exchange, decision: Decision) -> Deny | None:
         """None where a second person has granted this very request, for this once."""
-        if not self._enforces(exchange):
+        if not exchange.enforces(self):
             return _unapproved("")
         request = Request.of(exchange)
         try:
@@ -246,14 +243,7 @@ class Risk(Component):
         """Looks at the signals with every event; where the component reviews requests, nothing."""
         if not self._of_answers:
             return None
-        flags = self._enforces(exchange)
-
-        def flag(decision: Decision) -> None:
-            # A filter's writes are not staged: in shadow there must be none.
-            if flags:
-                self._flag(exchange, decision)
-
-        return AnswerFilter(self._review(exchange), _withheld, flag)
+        return AnswerFilter(self._review(exchange), _withheld, partial(self._flag, exchange))
 
     def on_response(self, exchange: Exchange, response: Response) -> Deny | None:
         """Judges what the guards below have signalled about a whole answer."""

@@ -21,7 +21,6 @@ from lmg import (
     ServiceError,
     Slot,
 )
-from lmg.readonly import ReadOnlyCounters
 from lmg.services import Level, Take
 from lmg.services.memory_counters import MemoryCounters
 
@@ -209,13 +208,7 @@ class RateLimit(Component):
 
     def _may_wait(self, exchange: Exchange) -> bool:
         """Not where it would only be explained, and not in shadow, where a wait would be an effect."""
-        return not isinstance(self.host.counters, ReadOnlyCounters) and not self._in_shadow(exchange)
-
-    def _in_shadow(self, exchange: Exchange) -> bool:
-        return any(
-            component is self and listed.envelope.mode == "shadow"
-            for listed, component in exchange.pipeline.listed
-        )
+        return not self.host.reads_only and exchange.enforces(self)
 
     def _hold(self, exchange: Exchange, reservation: Reservation, levels: Sequence[Level]) -> None:
         """Remembers what was taken, and tells the client what is left."""
@@ -274,7 +267,7 @@ class RateLimit(Component):
             self._room.wake(reservation.takes)
 
     def _overrun(self, exchange: Exchange, reservation: Reservation) -> None:
-        if not self._in_shadow(exchange):  # there the cap was not sent
+        if exchange.enforces(self):  # there the cap was not sent
             for name in {bound.rule.name for bound, _ in reservation.scoped.tokens}:
                 self._overruns.inc((name,))
 
