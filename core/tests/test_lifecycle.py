@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from lmg import Answer, Attempt, Component, Deny, Exchange, Response, Skip, StreamEvent, StreamFilter
+from lmg import (
+    Answer,
+    Attempt,
+    Component,
+    Deny,
+    Exchange,
+    Principal,
+    Response,
+    Skip,
+    StreamEvent,
+    StreamFilter,
+)
 from lmg.testing import Harness, Trace, Wait, chat_body, chat_events
 
 
@@ -123,6 +134,31 @@ async def test_an_answer_walks_up_through_those_above_it_and_no_others(log: list
         "trace/b.on_end",
         "trace/a.on_end",
     ]
+
+
+class Limited(Component):
+    provides = {"on_request": ("principal",)}
+    modes = frozenset({"enforce", "off"})
+    lists: ClassVar[dict[str, Any]] = {}
+
+    def on_request(self, exchange: Exchange) -> None:
+        exchange.set_fact("principal", Principal("ann", **self.lists))
+
+
+@pytest.mark.parametrize(
+    ("lists", "code"),
+    [({"models": frozenset({"other"})}, "model_not_allowed"), ({"operations": frozenset({"images"})}, "operation_not_allowed"), ({}, None)],
+)  # fmt: skip
+async def test_who_may_not_ask_gets_no_answer_of_a_component_either(
+    lists: dict[str, Any], code: str | None
+) -> None:
+    Limited.lists = lists
+    async with Harness(
+        {"pipeline": ["limited", "answers"]}, classes={"limited": Limited, "answers": Answers}
+    ) as gateway:
+        answer = await gateway.chat()
+        assert (answer.error or {}).get("code") == code
+        assert (b"from the cache" in answer.raw) == (code is None)
 
 
 class Skips(Component):

@@ -18,7 +18,7 @@ from .failures import refusal_of_failure
 from .jsontext import JsonText, JsonTextError
 from .receipts import record_receipt
 from .records import Usage
-from .routing import routed
+from .routing import check_allowed, routed
 from .streams import component_refusal, refusal_of, review_whole
 from .verdicts import Answer, Deny, Finding, Later
 
@@ -215,6 +215,7 @@ class Walk:
         exchange = self.exchange
         if exchange.request is None:
             await self.read_request()
+        check_allowed(exchange)  # as on the way to a target: who may not ask gets no kept answer either
         try:
             kind = next(
                 (value for name, value in answer.headers if name == b"content-type"), b"application/json"

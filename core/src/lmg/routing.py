@@ -11,7 +11,7 @@ from .records import UNBOUNDED
 from .streams import component_refusal, refusal_of
 from .verdicts import Deny
 
-__all__ = ["routed"]
+__all__ = ["check_allowed", "routed"]
 
 
 async def routed(exchange: Exchange) -> tuple[Target, ...]:
@@ -21,7 +21,7 @@ async def routed(exchange: Exchange) -> tuple[Target, ...]:
         Refusal: there is none, or a component refused.
     """
     steps = exchange.plan.on_route
-    _check_allowed(exchange)
+    check_allowed(exchange)
     targets: Sequence[Target] = exchange.candidates
     if not steps:
         if not targets:
@@ -45,7 +45,12 @@ async def routed(exchange: Exchange) -> tuple[Target, ...]:
     return kept
 
 
-def _check_allowed(exchange: Exchange) -> None:
+def check_allowed(exchange: Exchange) -> None:
+    """Refuses what the credential's own lists of models and operations do not hold.
+
+    Raises:
+        Refusal: 403.
+    """
     principal = exchange.principal
     if principal is None:
         return

@@ -16,7 +16,7 @@ from lmg.exchange import Bounds
 from lmg.jsontext import Json, JsonText
 from lmg.records import UNBOUNDED
 
-__all__ = ["Policy", "canonical", "may_use", "owner_of"]
+__all__ = ["Policy", "canonical", "owner_of"]
 
 VERSION: Final = b"lmg-cache/1"
 """Changes with what is hashed, or how answers are kept, so that shared entries of older versions are not found."""
@@ -129,13 +129,6 @@ def _in_order(bounds: object) -> object:
 def owner_of(principal: Principal) -> tuple[str, str]:
     """Who one caller is among all of its tenant."""
     return principal.issuer, principal.subject
-
-
-def may_use(principal: Principal, model: str) -> bool:
-    """Whether the credential may use the model: the kernel asks that on the way to a target, which a kept answer
-    does not take.
-    """
-    return principal.may_use(model)
 
 
 def canonical(body: JsonText, without: frozenset[str]) -> bytes:

@@ -23,7 +23,7 @@ from lmg.services.memory_counters import MemoryCounters
 from .answers import assembled
 from .collect import Collector
 from .config import IdempotencyConfig
-from .fingerprint import may_use, owner_of
+from .fingerprint import owner_of
 from .leases import Claim, Leases
 from .place import Place
 from .plugin import Cache
@@ -100,7 +100,7 @@ class Idempotency(Component):
             return self._refuse("invalid", INVALID)
         principal = exchange.principal
         assert principal is not None
-        if not may_use(principal, exchange.request.model):
+        if not principal.may_use(exchange.request.model):
             return None  # the kernel refuses it, and an answer must not come first
         self._place.check(exchange.pipeline)
         owner = owner_of(principal) if self.config.scope == "principal" else None

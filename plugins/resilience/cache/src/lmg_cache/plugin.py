@@ -30,7 +30,7 @@ from .collect import Collector, completed
 from .config import CacheConfig, CacheRoute
 from .directives import Asked, asked
 from .entries import Entry
-from .fingerprint import Policy, may_use
+from .fingerprint import Policy
 from .flights import Flight, Flights
 from .memory import MemoryEntries
 from .observed import Observed
@@ -124,7 +124,7 @@ class Cache(Component):
             or type(request.body) is not JsonText  # of a form, not all that the upstream gets is in the value
             or not temperature_fits(route, operation, value)
             or depends_on_more(value)
-            or not may_use(principal, request.model)
+            or not principal.may_use(request.model)
         ):
             return self._pass_by(exchange, wants)
         policy = self._policy
