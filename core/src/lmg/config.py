@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .addresses import is_loopback
 from .errors import ConfigError
 from .yamltext import Document, load
 
@@ -214,12 +214,7 @@ class MeshConfig(_Strict):
 
     def serves_beyond_loopback(self) -> bool:
         """Whether the listening address can be reached from other machines."""
-        if self.server.host == "localhost":
-            return False
-        try:
-            return not ip_address(self.server.host).is_loopback
-        except ValueError:
-            return True
+        return not is_loopback(self.server.host)
 
 
 def _one_key_each(items: Items, where: str) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Generator, Iterator
-from ipaddress import ip_address
 from typing import Any, Final
 
 import httpx
 import orjson
 
-from ..errors import ConfigError, MeshError, UpstreamError
+from ..errors import MeshError, UpstreamError
 from ..sse import EventSplitter
+from .gateway import add_gateway_arguments, address, connect
 
 __all__ = ["HELP", "Conversation", "arguments", "run"]
 
@@ -24,39 +23,24 @@ HELP = "talk to a running gateway"
 MAX_MESSAGES: Final = 200
 MAX_ANSWER_BYTES: Final = 32 * 2**20
 _TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
 # What a model wrote must not steer the terminal that shows it (ECMA-48 control functions).
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """`lmg chat`'s options. The key is never one of them: other users can read a process's arguments."""
+    """`lmg chat`'s options."""
     parser.add_argument(
         "prompt", nargs="?", metavar="PROMPT", help="ask this and end; without it, a conversation"
     )
-    parser.add_argument(
-        "--url", default="http://127.0.0.1:8080", help="the gateway (default: http://127.0.0.1:8080)"
-    )
+    add_gateway_arguments(parser, "your key")
     parser.add_argument("--model", "-m", help="the model (default: the first that the gateway lists)")
-    parser.add_argument(
-        "--key-env",
-        default="LMG_KEY",
-        metavar="NAME",
-        help="the environment variable with your key (default: LMG_KEY)",
-    )
 
 
 def run(options: Namespace) -> int:
     """0 after an answer or a conversation, 1 where an only answer could not be had."""
-    url = _base(options.url)
-    key = os.environ.get(options.key_env, "").strip()
-    if key and not _KEY.fullmatch(key):
-        raise ConfigError(f"{options.key_env} holds characters that no key has")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    url = address(options.url)
     try:
-        with httpx.Client(
-            base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=not _loopback(url)
-        ) as client:
+        with connect(url, options.key_env, _TIMEOUT) as client:
             talk = Conversation(client, options.model or _first_model(client))
             if options.prompt is not None:
                 _answer(talk, options.prompt)
@@ -182,25 +166,6 @@ def _converse(talk: Conversation, url: str) -> int:
 
 
 # -- the gateway ----------------------------------------------------------------------------------
-
-
-def _base(given: str) -> httpx.URL:
-    try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-        raise ConfigError("--url is no address of a gateway", hint="as in http://127.0.0.1:8080")
-    path = url.path.rstrip("/")
-    return url.copy_with(path=path.removesuffix("/v1") or "/", query=None, fragment=None)
-
-
-def _loopback(url: httpx.URL) -> bool:
-    """Whether no proxy may stand between: it would not reach this machine's own address."""
-    try:
-        return url.host == "localhost" or ip_address(url.host).is_loopback
-    except ValueError:
-        return False
 
 
 def _first_model(client: httpx.Client) -> str:

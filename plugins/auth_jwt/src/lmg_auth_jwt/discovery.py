@@ -6,8 +6,11 @@ import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from .fetching import FetchError, fetch_json, is_loopback, url_fault
+from lmg.addresses import is_loopback
+
+from .fetching import FetchError, fetch_json, url_fault
 from .keys import KeyFault, KeyRing, keys_of_set
 
 if TYPE_CHECKING:
@@ -166,7 +169,7 @@ class KeySource:
         if not isinstance(url, str):
             raise FetchError("the discovery document names no keys")
         # A remote issuer does not send this gateway to its own machine.
-        local = is_loopback(config.metadata_url)
+        local = is_loopback(urlsplit(config.metadata_url).hostname or "")
         if url_fault(url, allow_http=config.allow_http, loopback=local) is not None:
             raise FetchError("the discovery document names keys at a URL that is not fetched")
         self._jwks_url, self._discovered_at = url, now

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from lmg import addresses
 from lmg.jsontext import Json, JsonTextError, strict_loads
 
 if TYPE_CHECKING:
     from lmg import Host
 
-__all__ = ["FetchError", "fetch_json", "is_loopback", "url_fault"]
+__all__ = ["FetchError", "fetch_json", "url_fault"]
 
 MAX_DEPTH: Final = 16
 
@@ -24,31 +24,14 @@ class FetchError(Exception):
     """Nothing usable came; ``str()`` is for the operator and quotes nothing of the answer."""
 
 
-def is_loopback(url: str) -> bool:
-    """Whether ``url`` stays on this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def url_fault(url: str, *, allow_http: bool, loopback: bool = True) -> str | None:
     """Why ``url`` must not be fetched, or None. ``loopback`` excuses this machine from TLS."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "this is not a URL"
-    if parts.scheme not in ("http", "https") or not host:
-        return "this is not a URL of http or https"
-    if parts.username is not None or parts.password is not None:
-        return "a URL with a user or a password in it ends up in logs"
-    if parts.fragment or any(char <= " " or char == "\x7f" for char in url):
-        return "the URL has a fragment, or characters that no URL has"
-    if parts.scheme == "http" and not allow_http and not (loopback and is_loopback(url)):
+    fault = addresses.url_fault(url)
+    if fault is not None:
+        return fault
+    parts = urlsplit(url)
+    local = loopback and addresses.is_loopback(parts.hostname or "")
+    if parts.scheme == "http" and not allow_http and not local:
         return "keys are fetched over https alone (allow_http: true takes them from whoever is between)"
     return None
 

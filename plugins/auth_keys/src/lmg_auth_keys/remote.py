@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from lmg import ConfigError, MeshError
+from lmg.cli.gateway import address
 
 __all__ = ["RemoteDesk"]
 
@@ -26,18 +27,12 @@ class RemoteDesk:
     """Speaks to ``<url>/admin/v1/<component>/``, with the credential in the environment's ``token_env``."""
 
     def __init__(self, url: str, token_env: str, component: str) -> None:
-        try:
-            base = httpx.URL(url)
-        except httpx.InvalidURL:
-            base = httpx.URL("")
-        if base.scheme not in ("http", "https") or not base.host or base.userinfo:
-            raise ConfigError("--url is no address of a gateway", hint="as in http://127.0.0.1:8080")
         token = os.environ.get(token_env, "").strip()
         if not _TOKEN.fullmatch(token):
             raise ConfigError(
                 f"{token_env} holds no credential", hint=f"export {token_env}=…, or --token-env NAME"
             )
-        self._base = str(base.copy_with(query=None, fragment=None)).rstrip("/") + f"/admin/v1/{component}"
+        self._base = str(address(url)).rstrip("/") + f"/admin/v1/{component}"
         self._headers = {"authorization": f"Bearer {token}"}
 
     def create(self, asked: dict[str, Any]) -> dict[str, Any]:

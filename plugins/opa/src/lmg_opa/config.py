@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import jwt
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from lmg import ComponentConfig
+from lmg.addresses import WITH_USER, is_loopback, url_fault
 
 __all__ = [
     "BundleKeyConfig", "BundleUrlConfig", "CacheConfig", "DecisionLogConfig", "InputConfig", "OpaConfig", "ServerConfig",
@@ -26,29 +26,13 @@ _SOURCES: Final = ("bundle", "bundle_url", "server")
 
 
 def _checked_url(url: str, what: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError(f"{what}: this is not a URL") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ValueError(f"{what}: this is not a URL of http or https")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{what}: a URL with a user or a password in it ends up in logs; use `token`")
-    if parts.fragment or any(char <= " " or char == "\x7f" for char in url):
-        raise ValueError(f"{what}: the URL has a fragment, or characters that no URL has")
-    if parts.scheme == "http" and not _is_loopback(host):
+    fault = url_fault(url)
+    if fault is not None:
+        raise ValueError(f"{what}: {fault}{'; use `token`' if fault is WITH_USER else ''}")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(f"{what}: beyond this machine only https, or whoever is between decides")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class BundleKeyConfig(ComponentConfig):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Final
 
 import httpx
-import orjson
 
-from lmg import ConfigError, MeshError
+from lmg import ConfigError
+from lmg.cli.gateway import Unanswered, add_gateway_arguments, address, answer, ask, connect, plain
 from lmg.cli.output import console, print_json, table
 
 __all__ = ["HELP", "arguments", "run"]
@@ -22,10 +20,7 @@ __all__ = ["HELP", "arguments", "run"]
 HELP = "show, promote or abort canary experiments"
 
 _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
 _COMPONENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# What the gateway answers must not steer the terminal that shows it (ECMA-48 control functions).
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VERBS: Final = {
     "promote": "go on to the next stage, or to the one that --to names",
     "abort": "give the canary to nobody, now",
@@ -35,12 +30,8 @@ _VERBS: Final = {
 }
 
 
-class Unanswered(MeshError):
-    """The gateway cannot be asked, or has refused; the message is for whoever asked."""
-
-
 def arguments(parser: ArgumentParser) -> None:
-    """`lmg canary`'s options. The key is never one of them: other users can read a process's arguments."""
+    """`lmg canary`'s options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     shown = actions.add_parser("status", help="show the experiments, or one of them in full")
     _shared(shown)
@@ -55,15 +46,7 @@ def _shared(parser: ArgumentParser) -> None:
     parser.add_argument(
         "experiment", nargs="?", metavar="EXPERIMENT", help="its name (needed where there are several)"
     )
-    parser.add_argument(
-        "--url", default="http://127.0.0.1:8080", help="the gateway (default: http://127.0.0.1:8080)"
-    )
-    parser.add_argument(
-        "--key-env",
-        default="LMG_KEY",
-        metavar="NAME",
-        help="the environment variable with a key of scope admin (default: LMG_KEY)",
-    )
+    add_gateway_arguments(parser, "a key of scope admin")
     parser.add_argument(
         "--component", default="canary", metavar="NAME", help="its name in the pipeline (default: canary)"
     )
@@ -89,14 +72,14 @@ def run(options: Namespace) -> int:
     if not _COMPONENT.fullmatch(options.component):
         raise ConfigError("--component is no name of a component", hint="as in canary")
     try:
-        answer = _asked(options)
+        found = _asked(options)
     except Unanswered as error:
         sys.stderr.write(f"{error}\n")
         return 1
     if options.json:
-        print_json(answer)
+        print_json(found)
         return 0
-    experiments = answer["experiments"]
+    experiments = found["experiments"]
     console().print(_overview(experiments))
     for experiment in experiments if options.experiment or len(experiments) == 1 else ():
         _print_one(experiment)
@@ -107,70 +90,22 @@ def run(options: Namespace) -> int:
 
 
 def _asked(options: Namespace) -> Any:
-    url = _base(options.url)
-    key = os.environ.get(options.key_env, "").strip()
-    if key and not _KEY.fullmatch(key):
-        raise ConfigError(f"{options.key_env} holds characters that no key has")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
     name = {"experiment": options.experiment} if options.experiment else {}
     root = f"/admin/v1/{options.component}"
+    with connect(address(options.url), options.key_env, _TIMEOUT) as client:
+        if options.action == "status":
+            response = ask(client, "GET", f"{root}/experiments", params=name)
+        else:
+            to = getattr(options, "to", None)
+            body = {**name, **({"to": to} if to is not None else {})}
+            response = ask(client, "POST", f"{root}/{options.action}", json=body)
     try:
-        with httpx.Client(
-            base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=not _loopback(url)
-        ) as client:
-            if options.action == "status":
-                response = client.get(f"{root}/experiments", params=name)
-            else:
-                to = getattr(options, "to", None)
-                body = {**name, **({"to": to} if to is not None else {})}
-                response = client.post(f"{root}/{options.action}", json=body)
-    except httpx.ConnectError as error:
-        raise Unanswered(f"no gateway answers at {url} (name it with --url)") from error
-    except httpx.TimeoutException as error:
-        raise Unanswered("the gateway did not answer in time; nothing is known to have changed") from error
-    except httpx.HTTPError as error:
-        raise Unanswered(f"the connection to the gateway failed: {type(error).__name__}") from error
-    return _read(response, options)
-
-
-def _read(response: httpx.Response, options: Namespace) -> Any:
-    try:
-        value = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        value = None
-    if response.status_code == 200 and isinstance(value, dict) and "experiments" in value:
-        return value
-    error = value.get("error") if isinstance(value, dict) else None
-    if not isinstance(error, dict):
-        raise Unanswered(f"{response.status_code}: the answer is not the gateway's")
-    said = _plain(error.get("message", "no reason given"))
-    hint = {
-        401: " (put a key into the environment: LMG_KEY=…, or name the variable with --key-env)",
-        403: " (the key needs the scope admin)",
-    }.get(response.status_code, "")
-    if response.status_code == 404 and error.get("code") == "not_found":
+        return answer(response, "experiments")
+    except Unanswered as error:
+        if (error.status, error.code) != (404, "not_found"):
+            raise
         hint = f" (the pipeline lists no component '{options.component}'; see --component)"
-    raise Unanswered(f"{response.status_code}: {said}{hint}")
-
-
-def _base(given: str) -> httpx.URL:
-    try:
-        url = httpx.URL(given)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-        raise ConfigError("--url is no address of a gateway", hint="as in http://127.0.0.1:8080")
-    return url.copy_with(
-        path=url.path.rstrip("/").removesuffix("/v1").rstrip("/") or "/", query=None, fragment=None
-    )
-
-
-def _loopback(url: httpx.URL) -> bool:
-    """Whether no proxy may stand between: it would not reach this machine's own address."""
-    try:
-        return url.host == "localhost" or ip_address(url.host).is_loopback
-    except ValueError:
-        return False
+        raise Unanswered(f"{error}{hint}", error.status, error.code) from error
 
 
 # -- at the terminal --------------------------------------------------------------------------------
@@ -184,7 +119,7 @@ def _overview(experiments: Sequence[Mapping[str, Any]]) -> Any:
         notes = _notes(one)
         shown.add_row(
             *map(
-                _plain,
+                plain,
                 (
                     one["name"],
                     one["model"],
@@ -216,7 +151,7 @@ def _print_one(one: Mapping[str, Any]) -> None:
         waiting = table("The next stage waits for", "")
         waiting.show_header = False
         for note in notes:
-            waiting.add_row(_plain(note))
+            waiting.add_row(plain(note))
         out.print(waiting)
     if any(one["samples"].values()):
         findings = table("Measured in this stage", "measure", "baseline", "canary", "at least", "at most", "limit", "")  # fmt: skip
@@ -225,7 +160,7 @@ def _print_one(one: Mapping[str, Any]) -> None:
         out.print(findings)
     history = table("History", "at", "to", "reason", "detail")
     for event in one["history"]:
-        history.add_row(*map(_plain, (_time(event["at"]), event["to"], event["reason"], event["detail"])))
+        history.add_row(*map(plain, (_time(event["at"]), event["to"], event["reason"], event["detail"])))
     out.print(history)
 
 
@@ -242,12 +177,8 @@ def _finding(found: Mapping[str, Any]) -> list[str]:
         bounds = [
             "" if one is None else f"{one:.2f} times" for one in (found["low"], found["high"], found["limit"])
         ]
-    return [_plain(measure), *values, *bounds, _plain(found["state"])]
+    return [plain(measure), *values, *bounds, plain(found["state"])]
 
 
 def _time(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _plain(value: object) -> str:
-    return _CONTROL.sub("", str(value))
