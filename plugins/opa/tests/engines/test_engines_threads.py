@@ -60,7 +60,7 @@ def test_policy_may_be_closed_and_forgotten_in_any_thread() -> None:
 
 
 def test_closed_policy_decides_nothing_and_leaves_nothing() -> None:
-    from lmg_opa.engines.regorus import _HERE
+    from lmg_opa.engines.per_thread import _HERE
 
     held = len(_HERE.made)
     for version in range(20):

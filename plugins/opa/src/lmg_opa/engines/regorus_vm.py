@@ -8,24 +8,20 @@ them does not load.
 from __future__ import annotations
 
 import json
-import threading
-from itertools import count
 from typing import Final, Protocol, cast
 
 import regorus  # type: ignore[import-untyped]
 
-from ..engine import Bundle, PolicyFault, Ruling, Undecided
-from .answers import ruling
-from .checks import Findings, bounded, inspect
+from ..engine import Bundle, PolicyFault
+from .checks import inspect
 from .interpreter import plain_error
+from .per_thread import PerThreadPolicy
 from .regorus import SILENT, builtins
 
 __all__ = ["RegorusVmEngine", "RegorusVmPolicy"]
 
 UNDEFINED: Final = '"<undefined>"'
 """How the machine writes undefined. A policy that answers this very text answers nothing that a rule may answer."""
-
-_SERIAL = count()
 
 
 class Machine(Protocol):
@@ -35,16 +31,6 @@ class Machine(Protocol):
     def set_data_json(self, data: str) -> None: ...
     def set_input_json(self, input: str) -> None: ...
     def execute_entry_point(self, name: str) -> str: ...
-
-
-class _Machines(threading.local):
-    """This thread's machines by the serial number of their policy; only the thread itself may free them."""
-
-    def __init__(self) -> None:
-        self.made: dict[int, tuple[RegorusVmPolicy, Machine]] = {}
-
-
-_HERE = _Machines()
 
 
 class RegorusVmEngine:
@@ -60,67 +46,26 @@ class RegorusVmEngine:
         return policy
 
 
-class RegorusVmPolicy:
+class RegorusVmPolicy(PerThreadPolicy[Machine]):
     """One version of a policy, for any thread."""
 
-    def __init__(self, bundle: Bundle, package: str, findings: Findings) -> None:
-        self.revision = bundle.revision
-        self.volatile = findings.volatile
-        self.reads = findings.reads
-        self._allow = f"data.{package}.allow"
-        self._reasons = f"data.{package}.reasons" if "reasons" in findings.rules else ""
-        self._obligations = f"data.{package}.obligations" if "obligations" in findings.rules else ""
-        self._modules = sorted(findings.modules.items())
-        self._data = json.dumps(bundle.data, ensure_ascii=False, allow_nan=False)
-        self._serial = next(_SERIAL)
-        self.closed = False
-
-    def decide(self, document: bytes) -> Ruling:
-        """See :class:`lmg_opa.engine.Policy`."""
-        try:
-            text = bounded(document).decode()
-        except UnicodeDecodeError:
-            raise Undecided("error", "the input is not UTF-8") from None
-        held = _HERE.made.get(self._serial)
-        machine = held[1] if held is not None else self._keep()
-        try:
-            machine.set_input_json(text)
-            allow = _value(machine.execute_entry_point(self._allow))
-            more = self._obligations if allow is True else self._reasons
-            rest = _value(machine.execute_entry_point(more)) if more else None
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001
-            # A panic of the machine is a BaseException of no importable type; it must deny like any other error.
-            _HERE.made.pop(self._serial, None)
-            raise Undecided("error", plain_error(error)) from None
-        return ruling(allow, rest, rest)
-
-    def close(self) -> None:
-        """What other threads hold for it they free when they make their next one."""
-        self.closed = True
-        _HERE.made.pop(self._serial, None)
+    def answers(self, evaluator: Machine, document: str) -> tuple[object, object]:
+        """See :meth:`PerThreadPolicy.answers`."""
+        evaluator.set_input_json(document)
+        allow = _value(evaluator.execute_entry_point(self.allow))
+        more = self.obligations if allow is True else self.reasons
+        return allow, _value(evaluator.execute_entry_point(more)) if more else None
 
     def compiled(self) -> Machine:
-        """A new one, for this thread alone."""
-        rules = [rule for rule in (self._allow, self._reasons, self._obligations) if rule]
+        """See :meth:`PerThreadPolicy.compiled`."""
+        rules = [rule for rule in (self.allow, self.reasons, self.obligations) if rule]
         try:
-            program = regorus.Program.compile_from_modules(self._data, self._modules, rules)
+            program = regorus.Program.compile_from_modules(self.data, self.modules, rules)
             machine = cast(Machine, regorus.Rvm())
             machine.load_program(program)
-            machine.set_data_json(self._data)
+            machine.set_data_json(self.data)
         except RuntimeError as error:
             raise PolicyFault(plain_error(error)) from None
-        return machine
-
-    def _keep(self) -> Machine:
-        if self.closed:
-            raise Undecided("error", "the policy is closed")
-        for serial, (policy, _) in list(_HERE.made.items()):
-            if policy.closed:
-                del _HERE.made[serial]
-        machine = self.compiled()
-        _HERE.made[self._serial] = (self, machine)
         return machine
 
 
