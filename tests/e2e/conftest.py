@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +19,7 @@ from typing import Any
 import pytest
 
 from lmg.testing import ScriptedUpstream
+from lmg.testing.servers import node_scripts
 from lmg_local.embedded import EmbeddedServer, find_model, missing_reason
 
 START_S = 60.0
@@ -251,42 +249,10 @@ NODE = Path(__file__).parent / "node"
 NODE_CACHE = Path(__file__).resolve().parents[2] / ".cache/node"
 
 
-def absent(reason: str) -> None:
-    """In CI a missing tool is a failure; elsewhere the reason is shown."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    print(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def node_folder() -> Path:
-    """The scripts beside the clients that they import, installed as locked; made once, whoever asks first."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        absent("node and npm are not installed: the official Node clients are not tested")
-    assert npm is not None
-    locked = [NODE / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
-    NODE_CACHE.mkdir(parents=True, exist_ok=True)
-    with (NODE_CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (NODE_CACHE / ".stamp").exists() or (NODE_CACHE / ".stamp").read_text() != stamp:
-            for path in locked:
-                shutil.copyfile(path, NODE_CACHE / path.name)
-            done = subprocess.run(
-                [npm, "ci"], cwd=NODE_CACHE, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert done.returncode == 0, done.stderr[-4000:]
-            (NODE_CACHE / ".stamp").write_text(stamp)
-        # Imports are looked up from where a script lies.
-        for source in NODE.glob("*.mjs"):
-            script = NODE_CACHE / source.name
-            if not script.exists() or script.read_bytes() != source.read_bytes():
-                draft = NODE_CACHE / f"{source.stem}.{os.getpid()}.mjs"
-                draft.write_bytes(source.read_bytes())
-                draft.replace(script)
-    return NODE_CACHE
+    """The scripts beside the clients that they import."""
+    return node_scripts(NODE, NODE_CACHE, "the official Node clients are not tested")
 
 
 @pytest.fixture

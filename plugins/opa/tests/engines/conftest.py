@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,21 +17,15 @@ from lmg_opa.engine import Bundle, PolicyFault, Ruling
 from lmg_opa.engines import engine
 from lmg_opa.engines.server import OpaServerPolicy
 
+from .. import opa_tool as tool
+
 Decide = Callable[[bytes], Ruling]
 CALL_S = 30.0
 
 
-def _opa_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("opa_tool", Path(__file__).parents[1] / "opa_tool.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def opa_tool() -> ModuleType:
-    return _opa_tool()
+    return tool
 
 
 class Judge:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,6 +15,8 @@ from lmg_opa.cli.check import run_tests
 from lmg_opa.engines import engine
 from lmg_opa.engines.syntax import parse
 from lmg_opa.library import combined, compose, part, parts
+
+from ..opa_tool import opa
 
 
 def _places() -> dict[str, dict[str, str]]:
@@ -29,14 +29,6 @@ def _places() -> dict[str, dict[str, str]]:
 
 
 POLICIES = _places()
-
-
-def _opa() -> str:
-    spec = importlib.util.spec_from_file_location("opa_tool", Path(__file__).parents[1] / "opa_tool.py")
-    assert spec is not None and spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return str(module.opa())
 
 
 def _written(files: Mapping[str, str], folder: Path) -> Path:
@@ -99,7 +91,7 @@ def test_opa_passes_the_same_tests(name: str, tmp_path: Path) -> None:
     files = {"odd_test.rego": ODD} if name == "odd" else POLICIES[name]
     folder = _written(files, tmp_path)
     ran = subprocess.run(
-        [_opa(), "test", "--format=json", str(folder)], capture_output=True, timeout=120, check=False
+        [opa(), "test", "--format=json", str(folder)], capture_output=True, timeout=120, check=False
     )
     theirs = {
         f"{one['package']}.{one['name']}": not one.get("fail", False) and "error" not in one
@@ -113,11 +105,11 @@ def test_opa_passes_the_same_tests(name: str, tmp_path: Path) -> None:
 def test_opa_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> None:
     folder = _written(POLICIES[name], tmp_path)
     checked = subprocess.run(
-        [_opa(), "check", "--strict", str(folder)], capture_output=True, timeout=120, check=False
+        [opa(), "check", "--strict", str(folder)], capture_output=True, timeout=120, check=False
     )
     assert checked.returncode == 0, checked.stderr
     formatted = subprocess.run(
-        [_opa(), "fmt", "--list", str(folder)], capture_output=True, timeout=120, check=False
+        [opa(), "fmt", "--list", str(folder)], capture_output=True, timeout=120, check=False
     )
     assert not formatted.stdout
 

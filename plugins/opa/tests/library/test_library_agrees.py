@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,6 +21,8 @@ from lmg_opa.engine import Bundle, Policy, Ruling, Undecided
 from lmg_opa.engines import engine
 from lmg_opa.engines.server import OpaServerPolicy
 from lmg_opa.library import combined, compose, parts
+
+from .. import opa_tool as tool
 
 CORPUS: Final = 500
 CALL_S: Final = 30.0
@@ -222,17 +222,8 @@ documents = st.fixed_dictionaries(
 # -- engines ----------------------------------------------------------------------------------------
 
 
-def _opa_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("opa_tool", Path(__file__).parents[1] / "opa_tool.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def opa_tool() -> ModuleType:
-    tool = _opa_tool()
     tool.opa()
     return tool
 
