@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from lmg import Component, Deny, Exchange, Response, Signal, StreamEvent, StreamFilter
 from lmg.redaction import Patterns, Redactor, Rule
 from lmg.redaction.filter import RedactingFilter, redact_segments
-from lmg.testing import Harness, chat_events, sse
+from lmg.testing import Harness, chat_events
+from lmg.testing.guards import CHATS, asked, pieces, said, tool, tool_events
 
 EMAIL = "A-Za-z0-9._%+@-"
 SECRET = "ada@acme.example"
@@ -34,87 +34,33 @@ class Masks(Component):
         redact_segments(response, REDACTOR)
 
 
-def cut(text: str, seed: int) -> list[str]:
-    rng = random.Random(seed)
-    if seed == 0:
-        return list(text)
-    at = sorted(rng.sample(range(len(text)), 6))
-    return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
-
-
-ASKS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-    "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 100},
-    "/v1/responses": {"input": "hi"},
-}
-TOOL = {
-    "/v1/chat/completions": {"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}},
-    "/v1/messages": {"name": "mail", "input_schema": {"type": "object"}},
-    "/v1/responses": {"type": "function", "name": "mail", "parameters": {"type": "object"}},
-}  # fmt: skip
-
-
-def texts(path: str, events: list[Any]) -> tuple[str, str]:
-    """The text and the tool arguments that a client has put together."""
-    said, arguments = "", ""
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        if path == "/v1/chat/completions":
-            for choice in event.get("choices", []):
-                said += choice["delta"].get("content") or ""
-                for call in choice["delta"].get("tool_calls") or []:
-                    arguments += call["function"].get("arguments") or ""
-        elif path == "/v1/messages":
-            delta = event.get("delta") or {}
-            said += delta.get("text") or ""
-            arguments += delta.get("partial_json") or ""
-        elif event["type"] == "response.output_text.delta":
-            said += event["delta"]
-        elif event["type"] == "response.function_call_arguments.delta":
-            arguments += event["delta"]
-    return said, arguments
-
-
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("seed", range(5))
 async def test_no_cut_of_a_streamed_text_shows_a_value(path: str, seed: int) -> None:
     text = f"Write to {SECRET}, or to {SECRET.upper()}; ends with {SECRET}"
     async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
-        gateway.upstream.stream(*chat_events(*cut(text, seed)))
-        answer = await gateway.request({"model": "test-model", "stream": True, **ASKS[path]}, path=path)
+        gateway.upstream.stream(*chat_events(*pieces(text, seed)))
+        answer = await gateway.request(asked(path, "hi", stream=True), path=path)
         assert answer.status == 200
-        assert texts(path, answer.events)[0] == "Write to [email], or to [email]; ends with [email]"
+        assert said(path, answer.events)[0] == "Write to [email], or to [email]; ends with [email]"
         assert SECRET.encode() not in answer.raw.lower()
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("seed", range(5))
 async def test_tool_arguments_stay_json_and_show_no_value(path: str, seed: int) -> None:
     arguments = json.dumps({"to": SECRET, "cc": ["caf\u00e9", SECRET], "n": 1}).replace("@", "\\u0040")
-    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> list[bytes]:
-        return sse({
-            "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "test-model",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        })  # fmt: skip
-
-    events = chunk({"role": "assistant", "content": None, "tool_calls": [call]})
-    for piece in cut(arguments, seed):
-        events += chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-    events += [*chunk({}, "tool_calls"), *sse("[DONE]")]
     async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
-        gateway.upstream.stream(*events)
-        body = {"model": "test-model", "stream": True, "tools": [TOOL[path]], **ASKS[path]}
+        gateway.upstream.stream(*tool_events(pieces(arguments, seed)))
+        body = asked(path, "hi", stream=True, tools=[tool(path)])
         answer = await gateway.request(body, path=path)
         assert answer.status == 200
-        found = json.loads(texts(path, answer.events)[1])
+        found = json.loads(said(path, answer.events)[1])
         assert found == {"to": "[email]", "cc": ["café", "[email]"], "n": 1}
         assert b"acme.example" not in answer.raw
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 async def test_a_whole_answer_becomes_the_same(path: str) -> None:
     async with Harness({"pipeline": ["masks"]}, classes={"masks": Masks}) as gateway:
         gateway.upstream.reply(
@@ -124,7 +70,7 @@ async def test_a_whole_answer_becomes_the_same(path: str) -> None:
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
             }
         )  # fmt: skip
-        answer = await gateway.request({"model": "test-model", **ASKS[path]}, path=path)
+        answer = await gateway.request(asked(path, "hi"), path=path)
         assert answer.status == 200
         assert b"to [email]" in answer.raw
         assert SECRET.encode() not in answer.raw

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmg.redaction import Found, KnownValues, Patterns, Redactor, Rule
+from lmg.testing.guards import put_together
 
 EMAIL = r"A-Za-z0-9._%+@-"
 WORD = "A-Za-z0-9_-"
@@ -48,12 +49,7 @@ TEXTS = st.lists(PIECES, max_size=14).map("".join)
 
 
 def streamed(text: str, cuts: list[int]) -> str:
-    stream = REDACTOR.stream()
-    at, out = 0, []
-    for cut in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
-        out.append(stream.feed(text[at:cut]))
-        at = max(at, cut)
-    return "".join([*out, stream.finish()])
+    return put_together(REDACTOR.stream(), text, cuts)
 
 
 @settings(max_examples=1500, deadline=None)
@@ -152,12 +148,7 @@ def mapped(value: Any) -> Any:
 
 
 def json_streamed(text: str, cuts: list[int]) -> str:
-    stream = REDACTOR.json_stream()
-    at, out = 0, []
-    for cut in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
-        out.append(stream.feed(text[at:cut]))
-        at = max(at, cut)
-    return "".join([*out, stream.finish()])
+    return put_together(REDACTOR.json_stream(), text, cuts)
 
 
 NUMBERS = st.sampled_from([0, -1, 42, 4111111111111111, 1e9, 0.5, True, None])

