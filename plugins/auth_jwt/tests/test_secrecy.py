@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
@@ -15,6 +13,7 @@ from lmg import ConfigError
 from lmg.config import MeshConfig, validate
 from lmg.pipeline import draft
 from lmg.testing import check_secrets
+from lmg.testing.secrecy import forms_of
 from lmg_auth_jwt import AuthJwt
 
 SECRET = "a-shared-secret-of-more-than-32-bytes/0123456789"
@@ -22,27 +21,12 @@ CLIENT_SECRET = "client-secret-0123456789"
 OPAQUE = "opaque-token-0123456789"
 
 
-def forms(text: str) -> list[str]:
-    raw = text.encode()
-    return [
-        text,
-        base64.b64encode(raw).decode(),
-        base64.b64encode(raw).decode().rstrip("="),
-        base64.urlsafe_b64encode(raw).decode(),
-        base64.b64encode(f"Bearer {text}".encode()).decode(),
-        raw.hex(),
-        raw.hex().upper(),
-        quote(text, safe=""),
-        hashlib.sha256(raw).hexdigest(),
-    ]
-
-
 def assert_hidden(shown: str, *texts: str) -> None:
     for text in texts:
         # A whole token, and each of its parts that is no common header.
         for part in {text, *text.split(".")[1:], text[-20:]}:
             if part:
-                for form in forms(part):
+                for form in [*forms_of(part), hashlib.sha256(part.encode()).hexdigest()]:
                     assert form not in shown
 
 

@@ -17,6 +17,7 @@ from lmg.cli.schema import mesh_schema
 from lmg.config import MeshConfig, validate
 from lmg.pipeline import draft
 from lmg.testing import ChatAnswer, Harness, Trace, check_component
+from lmg.testing.secrecy import forms_of
 from lmg.yamltext import load
 from lmg_auth_keys import AuthStatic
 
@@ -269,23 +270,8 @@ async def test_the_admin_api_needs_the_scope_admin() -> None:
 # What is kept of a key
 
 
-def forms(key: str) -> list[str]:
-    raw = key.encode()
-    return [
-        key,
-        base64.b64encode(raw).decode(),
-        base64.b64encode(raw).decode().rstrip("="),
-        base64.urlsafe_b64encode(raw).decode(),
-        base64.b64encode(f"Bearer {key}".encode()).decode(),
-        raw.hex(),
-        raw.hex().upper(),
-        quote(key, safe=""),
-        quote(key),
-    ]
-
-
 def assert_hidden(shown: str) -> None:
-    for form in forms(KEY):
+    for form in forms_of(KEY):
         assert form not in shown
 
 

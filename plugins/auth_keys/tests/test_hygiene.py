@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import gc
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
 from lmg.testing import VirtualClock
+from lmg.testing.secrecy import forms_of
 from lmg_auth_keys.config import AuthKeysConfig
 
 from .conftest import PEPPER, Gateway, bearer, sqlite
 
 
-def forms(secret: str) -> list[str]:
-    raw = secret.encode()
-    return [
-        secret,
-        base64.b64encode(raw).decode().rstrip("="),
-        base64.urlsafe_b64encode(raw).decode().rstrip("="),
-        base64.b64encode(f"Bearer {secret}".encode()).decode(),
-        raw.hex(),
-        raw.hex().upper(),
-        quote(secret, safe=""),
-    ]
-
-
 def assert_hidden(shown: str, *secrets: str) -> None:
     for secret in secrets:
-        for form in forms(secret):
+        for form in forms_of(secret):
             assert form not in shown
 
 
