@@ -230,6 +230,7 @@ class Pipeline:
         )
         self.catalogue = TargetTable(())
         self._candidates: dict[tuple[str, str, str], tuple[Target, ...]] = {}
+        self._admin_routes: dict[str, list[AdminRoute]] | None = None
         self._offered: dict[tuple[str, str], tuple[Target, ...]] = {}
 
     async def start(self) -> None:
@@ -335,12 +336,14 @@ class Pipeline:
         return states
 
     def admin_routes(self) -> dict[str, list[AdminRoute]]:
-        """The admin routes of the listed components, by component."""
-        return {
-            listed.name: component.admin_routes()
-            for listed, component in (*self.listed, *self.admin_listed)
-            if hasattr(component, "admin_routes")
-        }
+        """The admin routes of the listed components, by component; asked for once, when they have started."""
+        if self._admin_routes is None:
+            self._admin_routes = {
+                listed.name: component.admin_routes()
+                for listed, component in (*self.listed, *self.admin_listed)
+                if hasattr(component, "admin_routes")
+            }
+        return self._admin_routes
 
     def describe(self) -> list[dict[str, Any]]:
         """The list as ``lmg check`` and the admin API show it."""

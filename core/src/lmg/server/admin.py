@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
     from .app import Gateway
 
-__all__ = ["Admin", "json_response"]
+__all__ = ["Admin", "authenticated", "json_response"]
 
 MAX_ADMIN_BODY = 1 << 20
 MAX_RECEIPTS = 1000
@@ -50,7 +50,7 @@ class Admin:
         pipeline: Pipeline = exchange.pipeline
         if pipeline.config.admin is None:
             raise Refusal(404, "not_found", "There is no such route.")
-        policies = await self._authenticated(exchange, pipeline.admin_steps)
+        policies = await authenticated(exchange, pipeline.admin_steps)
         principal = exchange.principal
         if principal is None or not any(
             scope == ADMIN or scope.startswith("admin:") for scope in principal.scopes
@@ -67,14 +67,6 @@ class Admin:
             call = AdminCall(principal, None, dict(request.query_params), params, exchange.request_id)
             return json_response(await route.handler(call))
         return await self._change(request, exchange, principal, policies, component, route, params)
-
-    async def _authenticated(self, exchange: Exchange, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Runs the steps up to the last authenticator; returns those below it."""
-        last = max((n for n, step in enumerate(steps) if "principal" in step.provides), default=-1)
-        await run_steps(exchange, steps[: last + 1])
-        if last >= 0 and exchange.principal is None:
-            raise unauthenticated(exchange.head)
-        return steps[last + 1 :]
 
     # -- routes ---------------------------------------------------------------------------------
     def _own_routes(self) -> dict[str, list[AdminRoute]]:
@@ -234,8 +226,21 @@ class Admin:
         )  # fmt: skip
 
 
-async def run_steps(exchange: Exchange, steps: tuple[Step, ...]) -> None:
-    """Walks authenticators, and policies of the admin API; a failure of one refuses, whatever its ``on_error``."""
+async def authenticated(exchange: Exchange, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Runs ``steps`` up to the last authenticator; returns those below it.
+
+    Raises:
+        Refusal: 401 where there are authenticators and none has claimed the caller.
+    """
+    last = max((n for n, step in enumerate(steps) if "principal" in step.provides), default=-1)
+    await _run(exchange, steps[: last + 1])
+    if last >= 0 and exchange.principal is None:
+        raise unauthenticated(exchange.head)
+    return steps[last + 1 :]
+
+
+async def _run(exchange: Exchange, steps: tuple[Step, ...]) -> None:
+    """A failure of one refuses, whatever its ``on_error``."""
     for step in steps:
         try:
             verdict = await step.call(exchange)
@@ -247,7 +252,7 @@ async def run_steps(exchange: Exchange, steps: tuple[Step, ...]) -> None:
 
 async def _allowed(exchange: Exchange, policies: tuple[Step, ...], asked: AdminRequest) -> None:
     exchange.set_fact("admin", asked)
-    await run_steps(exchange, policies)
+    await _run(exchange, policies)
 
 
 def _pending(change: str) -> str:

@@ -14,8 +14,7 @@ from starlette.routing import Route
 from ..dialects.registry import ANTHROPIC, PLAIN, dialect_for_errors
 from ..errors import Refusal
 from ..exchange import Exchange, Principal, Target
-from ..lifecycle import unauthenticated
-from .admin import Admin, json_response, run_steps
+from .admin import Admin, authenticated, json_response
 from .models import anthropic_list, anthropic_model, openai_list, openai_model
 
 if TYPE_CHECKING:
@@ -74,9 +73,7 @@ class _Rest:
             if gateway.draining:
                 raise _draining()
             exchange = gateway.exchange(gateway.pipeline, request.scope, PLAIN)
-            await run_steps(exchange, gateway.pipeline.authenticators)
-            if gateway.pipeline.authenticators and exchange.principal is None:
-                raise unauthenticated(exchange.head)
+            await authenticated(exchange, gateway.pipeline.authenticators)
             return await handler(request, exchange)
 
         return call
