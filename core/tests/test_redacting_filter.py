@@ -31,7 +31,7 @@ class Masks(Component):
         return RedactingFilter(REDACTOR, lambda text: Deny(403, "signed_value"))
 
     def on_response(self, exchange: Exchange, response: Response) -> None:
-        redact_segments(response, REDACTOR)
+        redact_segments(response, list(response.segments()), REDACTOR)
 
 
 @pytest.mark.parametrize("path", CHATS)

@@ -96,17 +96,15 @@ class RedactingFilter(StreamFilter):
         return None
 
 
-def redact_segments(
-    whole: Request | Response, redactor: Redactor, wanted: Callable[[Segment], bool] | None = None
-) -> int:
-    """Replaces the values in the segments of ``whole`` that are ``wanted``; how many segments were changed.
+def redact_segments(whole: Request | Response, segments: Iterable[Segment], redactor: Redactor) -> int:
+    """Replaces the values in these ``segments`` of ``whole``, in JSON where they are JSON; how many were changed.
 
     Raises:
         ValueError: one of them is signed and holds a value.
     """
     changed = 0
-    for segment in [one for one in whole.segments() if one.format != "opaque"]:
-        if wanted is not None and not wanted(segment):
+    for segment in segments:
+        if segment.format == "opaque":
             continue
         text = redactor.json(segment.text) if segment.format == "json" else redactor.whole(segment.text)
         if text != segment.text:

@@ -42,11 +42,6 @@ class JsonStream:
         """The first half of a pair (as it was written) whose second has not come."""
         self._token = ""
 
-    @property
-    def held(self) -> int:
-        """Characters that wait, at most."""
-        return self._text.held + len(self._token) + len(self._escape) + len(self._surrogate)
-
     def feed(self, piece: str) -> str:
         """What leaves after ``piece`` has come."""
         out: list[str] = []

@@ -9,6 +9,7 @@ from typing import Final
 
 from lmg import Request, Segment
 from lmg.redaction import Found
+from lmg.redaction.filter import redact_segments
 
 from .entities import label
 from .placeholders import Keys, Mint
@@ -102,15 +103,7 @@ class Masking:
             return replacement(one.name, one.text)
 
         redactor = ContextRedactor(self._scanner(found), replace)
-        changed = 0
-        for segment in self._segments:
-            if segment.signed:
-                continue
-            text = redactor.json(segment.text) if segment.format == "json" else redactor.whole(segment.text)
-            if text != segment.text:
-                request.replace(segment, text)
-                changed += 1
-        return changed
+        return redact_segments(request, [one for one in self._segments if not one.signed], redactor)
 
     def _scanner(self, found: Findings) -> Scanner:
         """One that also knows the values: a number that was told in one message may stand alone in another."""
