@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from lmg.cli import main
-
 Lmg = Callable[..., tuple[int, str]]
 
 POLICY = """\
@@ -51,16 +49,6 @@ test_guests_have_nothing if {
 	1 == 2
 }
 """
-
-
-@pytest.fixture
-def lmg(capsys: pytest.CaptureFixture[str]) -> Lmg:
-    def run(*arguments: object) -> tuple[int, str]:
-        code = main(["policy", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
 
 
 @pytest.fixture

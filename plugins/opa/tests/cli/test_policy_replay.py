@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from lmg.cli import main
 from lmg_opa.decision_log import Decided, entry
 from lmg_opa.engine import Ruling
 
@@ -30,16 +29,6 @@ reasons contains "model_not_allowed" if not allow
 
 obligations := {"regions": ["eu"]}
 """
-
-
-@pytest.fixture
-def lmg(capsys: pytest.CaptureFixture[str]) -> Lmg:
-    def run(*arguments: object) -> tuple[int, str]:
-        code = main(["policy", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
 
 
 @pytest.fixture
